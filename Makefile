@@ -1,0 +1,43 @@
+# certmill. `make` builds; see README.md.
+GO         ?= go
+BIN        := bin
+STATICCHECK := honnef.co/go/tools/cmd/staticcheck@v0.8.2
+PACKAGES   := ./...
+
+.PHONY: build demo test test-long check bench clean
+
+build:
+	@.ci/install demo
+	$(GO) build -o $(BIN)/ ./cmd/...
+
+# Everything on this machine: an HSM-backed CA, a simulated AWS, devices that connect. Leaves ./demo.
+demo: build
+	$(BIN)/certmill quickstart --dir demo
+
+# All tests, in 12 minutes or less on 2 cores.
+test:
+	@.ci/install test
+	@$(MAKE) --no-print-directory check
+	$(GO) build -o $(BIN)/ ./cmd/...
+	$(GO) test -timeout 11m $(PACKAGES)
+
+# The full counts, and the race detector over everything.
+test-long:
+	@.ci/install test
+	CERTMILL_TEST_LONG=1 $(GO) test -race -timeout 120m $(PACKAGES)
+
+# Form, vet, staticcheck and the import rules.
+check:
+	@test -z "$$(gofmt -l .)" || { echo "gofmt would change:"; gofmt -l .; exit 1; }
+	$(GO) vet $(PACKAGES)
+	$(GO) run $(STATICCHECK) $(PACKAGES)
+	$(GO) test ./internal/archtest
+
+# Certificates per second beside what the raw token can sign, in one run.
+bench:
+	@.ci/install demo
+	$(GO) test -run '^$$' -bench Service -benchtime 1x -timeout 30m ./cmd/certmill
+
+clean:
+	rm -rf $(BIN) demo
+	$(GO) clean -testcache

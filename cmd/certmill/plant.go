@@ -1,0 +1,220 @@
+package main
+
+import (
+	"context"
+	"crypto/x509"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"log/slog"
+	"os"
+	"time"
+
+	"github.com/certmill/certmill/ca"
+	"github.com/certmill/certmill/hsm"
+	"github.com/certmill/certmill/internal/ledger"
+	"github.com/certmill/certmill/issuer"
+)
+
+// plant is a factory node opened by this process: its ledger, its tokens, its CAs and the issuer over them.
+type plant struct {
+	cfg      *Config
+	log      *slog.Logger
+	ledger   *ledger.Ledger
+	tokens   map[string]*hsm.Token // by name in the configuration; empty where the plant was opened without
+	profiles []*ca.Profile
+	issuer   *issuer.Issuer
+}
+
+// plantMode says how a plant is opened.
+type plantMode int
+
+const (
+	forReading plantMode = iota // no writer may be running, nothing is written, no token is touched
+	forRecord                   // the ledger for writing, no token: orders, freezes
+	forSigning                  // ledger and tokens
+)
+
+// openPlant opens what the mode asks for. Close it.
+func openPlant(ctx context.Context, cfg *Config, mode plantMode, log *slog.Logger) (p *plant, err error) {
+	p = &plant{cfg: cfg, log: log, tokens: make(map[string]*hsm.Token)}
+	defer func() {
+		if err != nil {
+			p.Close()
+		}
+	}()
+	if p.profiles, err = loadProfiles(cfg); err != nil {
+		return p, err
+	}
+	if p.ledger, err = openLedger(cfg, mode, log); err != nil {
+		return p, err
+	}
+	records, err := issuer.CAs(p.ledger)
+	if err != nil {
+		return p, fail(exitStorage, "certmill keeps the CAs in its ledger", "read the CAs: %w", err)
+	}
+	if mode == forSigning {
+		if err := p.openTokens(ctx, records); err != nil {
+			return p, err
+		}
+	}
+	authorities, err := p.authorities(records)
+	if err != nil {
+		return p, err
+	}
+	p.issuer, err = issuer.New(issuer.Config{Ledger: p.ledger, Profiles: p.profiles, Authorities: authorities, Log: log})
+	return p, err
+}
+
+// Close gives tokens and ledger back. The issuer's Run must have returned.
+func (p *plant) Close() error {
+	var errs []error
+	for _, t := range p.tokens {
+		errs = append(errs, t.Close())
+	}
+	if p.ledger != nil {
+		errs = append(errs, p.ledger.Close())
+	}
+	return errors.Join(errs...)
+}
+
+func loadProfiles(cfg *Config) (profiles []*ca.Profile, err error) {
+	for _, path := range cfg.Profiles {
+		data, err := os.ReadFile(cfg.path(path))
+		if err != nil {
+			return nil, fail(exitConfig, "check profiles: in the configuration", "read profile: %w", err)
+		}
+		p, err := ca.ParseProfile(data)
+		if err != nil {
+			return nil, fail(exitConfig, "certmill profile lint "+path, "profile %s: %w", path, err)
+		}
+		profiles = append(profiles, p)
+	}
+	return profiles, nil
+}
+
+func openLedger(cfg *Config, mode plantMode, log *slog.Logger) (*ledger.Ledger, error) {
+	lc := ledger.Config{Path: cfg.path(cfg.Ledger.Bbolt), Marker: cfg.path(cfg.State + "/ledger.failed"), Log: log}
+	open := ledger.Open
+	if mode == forReading {
+		open = ledger.OpenReadOnly
+	}
+	l, err := open(lc)
+	switch {
+	case errors.Is(err, ledger.ErrInUse):
+		return nil, fail(exitTryAgain, "stop the other process, or let certmill serve do the work", "%w", err)
+	case err != nil:
+		return nil, fail(exitStorage, "", "open the ledger %s: %w", lc.Path, err)
+	}
+	return l, nil
+}
+
+// openTokens starts the signers of every token that holds a key which may sign now.
+func (p *plant) openTokens(ctx context.Context, records []issuer.CARecord) error {
+	keys := make(map[string][]hsm.KeyConfig)
+	for _, r := range records {
+		if kinds := signingKinds(r); kinds != nil {
+			k, err := keyConfig(r, kinds)
+			if err != nil {
+				return err
+			}
+			keys[r.Token] = append(keys[r.Token], k)
+		}
+	}
+	for name, k := range keys {
+		hc, err := p.cfg.tokenConfig(name)
+		if err != nil {
+			return err
+		}
+		hc.Keys, hc.Log = k, p.log.With("token", name)
+		if p.tokens[name], err = openToken(ctx, hc); err != nil {
+			delete(p.tokens, name)
+			return err
+		}
+	}
+	return nil
+}
+
+// openToken opens a token and gives its failures their exit codes.
+func openToken(ctx context.Context, hc hsm.Config) (*hsm.Token, error) {
+	t, err := hsm.Open(ctx, hc)
+	switch {
+	case errors.Is(err, hsm.ErrPIN):
+		return nil, fail(exitConfig, "it is not tried again: check pin: in the configuration before you start anew", "token %s: %w", hc.Token, err)
+	case err != nil:
+		return nil, fail(exitNoHSM, "is the module installed and the token there? pkcs11-tool --module "+hc.Module+" -L", "token %s: %w", hc.Token, err)
+	}
+	return t, nil
+}
+
+// signingKinds is the table of what each role's key signs while the factory runs (design.md section 3): CA certificates are
+// signed at ceremonies alone, and an issuing CA, which AWS registers by itself, signs nothing but devices and proofs.
+func signingKinds(r issuer.CARecord) []string {
+	switch r.Role {
+	case "issuing":
+		return []string{ca.KindDevice, ca.KindProof}
+	case "plant":
+		return []string{ca.KindStation, ca.KindService}
+	}
+	return nil
+}
+
+// keyConfig tells the signer processes which key it is, what it may sign, and with what every signature is verified.
+func keyConfig(r issuer.CARecord, kinds []string) (hsm.KeyConfig, error) {
+	cert, err := x509.ParseCertificate(r.Certificate)
+	if err != nil {
+		return hsm.KeyConfig{}, fmt.Errorf("certificate of CA %s: %w", r.Name, err)
+	}
+	policy, err := json.Marshal(ca.Policy{Issuer: cert.RawSubject, Kinds: kinds, SerialPrefix: r.Prefix, NotAfter: cert.NotAfter})
+	return hsm.KeyConfig{Label: r.Label, Public: cert.PublicKey, Policy: policy}, err
+}
+
+// authorities joins the CAs to their keys. Without a token a CA can prepare, and Sign answers hsm.ErrUnavailable.
+func (p *plant) authorities(records []issuer.CARecord) (all []*ca.Authority, err error) {
+	for _, r := range records {
+		if signingKinds(r) == nil {
+			continue
+		}
+		cert, err := x509.ParseCertificate(r.Certificate)
+		if err != nil {
+			return nil, fmt.Errorf("certificate of CA %s: %w", r.Name, err)
+		}
+		var signer ca.Signer = noToken{}
+		if t := p.tokens[r.Token]; t != nil {
+			if signer, err = t.Key(r.Label); err != nil {
+				return nil, err
+			}
+		}
+		a, err := ca.NewAuthority(ca.AuthorityConfig{Name: r.Name, Certificate: cert, Prefix: r.Prefix, IssueUntil: r.IssueUntil,
+			Signer: signer, PublicURL: p.cfg.PublicURL})
+		if err != nil {
+			return nil, fmt.Errorf("CA %s: %w", r.Name, err)
+		}
+		all = append(all, a)
+	}
+	return all, nil
+}
+
+// noToken stands for a token that this process did not open.
+type noToken struct{}
+
+func (noToken) Sign(_ context.Context, _ string, tbs [][]byte) (sigs [][]byte, errs []error) {
+	errs = make([]error, len(tbs))
+	for i := range errs {
+		errs[i] = hsm.ErrUnavailable
+	}
+	return make([][]byte, len(tbs)), errs
+}
+
+// ready reports whether every token could sign now.
+func (p *plant) ready() error {
+	for name, t := range p.tokens {
+		if err := t.Ready(); err != nil {
+			return fmt.Errorf("token %s: %w", name, err)
+		}
+	}
+	return nil
+}
+
+// grace is how long what was begun may take to end when a service stops.
+const grace = 10 * time.Second

@@ -1,0 +1,53 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+
+	"github.com/spf13/cobra"
+)
+
+// run parses the arguments, runs one command and returns its exit code. Data goes to stdout, talk to stderr.
+func run(ctx context.Context, e *env, args []string) int {
+	root := newRoot(e)
+	root.SetArgs(args)
+	err := root.ExecuteContext(ctx)
+	if err == nil {
+		return exitDone
+	}
+	var ee *exitError
+	if !errors.As(err, &ee) {
+		ee = &exitError{code: exitFailed, err: err}
+		if ctx.Err() != nil {
+			ee.code = exitInterrupted
+		}
+	}
+	if !errors.Is(ee, errSilent) {
+		fmt.Fprintln(e.stderr, "certmill:", err)
+		if ee.hint != "" {
+			fmt.Fprintln(e.stderr, "  →", ee.hint)
+		}
+	}
+	return ee.code
+}
+
+func newRoot(e *env) *cobra.Command {
+	root := &cobra.Command{
+		Use:           "certmill",
+		Short:         "A private CA and certificate factory for product lines on AWS IoT Core",
+		SilenceErrors: true,
+		SilenceUsage:  true,
+	}
+	root.SetIn(e.stdin)
+	root.SetOut(e.stdout)
+	root.SetErr(e.stderr)
+	pf := root.PersistentFlags()
+	pf.StringVarP(&e.config, "config", "c", "", "configuration `FILE` (default: $CERTMILL_CONFIG, ./certmill.yaml, /etc/certmill/certmill.yaml)")
+	pf.StringVarP(&e.output, "output", "o", "table", "output `FORMAT`: table, json or jsonl")
+	root.SetFlagErrorFunc(func(c *cobra.Command, err error) error {
+		return fail(exitUsage, c.CommandPath()+" --help", "%w", err)
+	})
+	root.AddCommand(newAWSCommand(e), newSimulateCommand(e))
+	return root
+}

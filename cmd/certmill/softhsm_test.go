@@ -1,0 +1,53 @@
+package main
+
+import (
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"testing"
+)
+
+// The random PIN of the file must be the one that the token accepts, and a second call must find the first one's token.
+func TestMakeSoftHSM(t *testing.T) {
+	for _, tool := range []string{"softhsm2-util", "pkcs11-tool"} {
+		if _, err := exec.LookPath(tool); err != nil {
+			t.Skipf("%s is not installed", tool)
+		}
+	}
+	dir := t.TempDir()
+	choice, err := makeSoftHSM(t.Context(), dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	pin, err := os.ReadFile(filepath.Join(dir, choice.PINFile))
+	if err != nil {
+		t.Fatal(err)
+	}
+	login := exec.Command("pkcs11-tool", "--module", choice.Module, "--token-label", choice.Token, "--login", "--pin", "env:PIN", "--list-objects")
+	login.Dir = dir
+	login.Env = append(os.Environ(), "SOFTHSM2_CONF=tokens/softhsm2.conf", "PIN="+string(pin))
+	if out, err := login.CombinedOutput(); err != nil {
+		t.Fatalf("log in with the PIN of the file: %v\n%s", err, out)
+	}
+	before := tree(t, filepath.Join(dir, "tokens"))
+	if again, err := makeSoftHSM(t.Context(), dir); err != nil || again.Module != choice.Module {
+		t.Fatalf("second call: %+v, %v", again, err)
+	}
+	if after := tree(t, filepath.Join(dir, "tokens")); after != before {
+		t.Fatalf("second call changed the token:\n%s\nbefore\n%s", after, before)
+	}
+}
+
+func tree(t *testing.T, dir string) string {
+	t.Helper()
+	var names []string
+	err := filepath.WalkDir(dir, func(path string, _ os.DirEntry, err error) error {
+		names = append(names, path)
+		return err
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return strings.Join(names, "\n")
+}

@@ -6,6 +6,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"slices"
 
 	"github.com/certmill/certmill/internal/durable"
 )
@@ -59,4 +60,9 @@ func (e *env) readInput(name string, limit int64) ([]byte, error) {
 		return nil, fail(exitUsage, "", "%s is larger than %d bytes", name, limit)
 	}
 	return data, nil
+}
+
+func uniqueSorted(names []string) []string {
+	slices.Sort(names)
+	return slices.Compact(names)
 }

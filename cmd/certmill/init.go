@@ -79,9 +79,20 @@ func initPlant(ctx context.Context, o initOptions) error {
 	if exists(filepath.Join(o.Dir, "certmill.yaml")) {
 		return fail(exitUsage, "choose another folder", "%s holds a certmill.yaml already", o.Dir)
 	}
-	if err := claimDir(o.Dir, ".certmill-init"); err != nil {
+	if err := claimDir(o.Dir, initMarker); err != nil {
 		return err
 	}
+	if err := fillPlant(ctx, o); err != nil {
+		return err
+	}
+	return os.Remove(filepath.Join(o.Dir, initMarker))
+}
+
+// initMarker stands in a folder while init is at work there.
+const initMarker = ".certmill-init"
+
+// fillPlant writes what a plant's folder starts with. Each step finds what an earlier call did.
+func fillPlant(ctx context.Context, o initOptions) error {
 	if err := o.chooseToken(ctx); err != nil {
 		return err
 	}
@@ -97,10 +108,7 @@ func initPlant(ctx context.Context, o initOptions) error {
 	if err != nil && !errors.Is(err, os.ErrExist) {
 		return fail(exitStorage, "", "make the ledger: %w", err)
 	}
-	if err := writeTemplate(filepath.Join(o.Dir, "certmill.yaml"), "certmill.yaml", o.templateData()); err != nil {
-		return err
-	}
-	return os.Remove(filepath.Join(o.Dir, ".certmill-init"))
+	return writeTemplate(filepath.Join(o.Dir, "certmill.yaml"), "certmill.yaml", o.templateData())
 }
 
 // claimDir makes dir, or takes an empty one, or one that an interrupted call of the same kind left: then its marker stands in it.

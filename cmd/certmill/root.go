@@ -48,6 +48,8 @@ func newRoot(e *env) *cobra.Command {
 	root.SetFlagErrorFunc(func(c *cobra.Command, err error) error {
 		return fail(exitUsage, c.CommandPath()+" --help", "%w", err)
 	})
-	root.AddCommand(newAWSCommand(e), newSimulateCommand(e))
+	root.AddCommand(newQuickstartCommand(e), newInitCommand(e), newCeremonyCommand(e), newServeCommand(e), newStatusCommand(e),
+		newOrderCommand(e), newStationCommand(e), newIssueCommand(e), newFreezeCommand(e), newUnfreezeCommand(e),
+		newCACommand(e), newProfileCommand(e), newInspectCommand(e), newAWSCommand(e), newSimulateCommand(e))
 	return root
 }

@@ -1,0 +1,184 @@
+package main
+
+import (
+	"bufio"
+	"bytes"
+	"encoding/csv"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"path/filepath"
+	"strings"
+
+	"github.com/certmill/certmill/issuer/client"
+)
+
+// A bulk run reads one request a line and writes one answer a line, in the same order: certificates to --out, problems to --rejects
+// (or to --out as well). After a crash the outputs hold a prefix of the answers; what is missing is asked for again, which is safe,
+// because the same request always gets the same certificate.
+
+// bulkInput yields the requests of a JSONL or CSV file, one at a time: memory stays flat.
+type bulkInput struct {
+	line int // of the request that next returned last, from 1; CSV's header is line 1
+	next func() (client.Request, error)
+}
+
+// openBulk decides by the name: .csv has a header with device_id, csr (inline) or csr_file, and optionally client_ref and slot.
+func openBulk(name string, r io.Reader) (*bulkInput, error) {
+	if strings.HasSuffix(name, ".csv") {
+		return openCSV(name, r)
+	}
+	s := bufio.NewScanner(r)
+	s.Buffer(make([]byte, 0, client.MaxLine), client.MaxLine)
+	in := &bulkInput{}
+	in.next = func() (req client.Request, err error) {
+		for s.Scan() {
+			in.line++
+			if text := bytes.TrimSpace(s.Bytes()); len(text) > 0 {
+				d := json.NewDecoder(bytes.NewReader(text))
+				d.DisallowUnknownFields()
+				return req, d.Decode(&req)
+			}
+		}
+		if s.Err() != nil {
+			return req, fatal(s.Err())
+		}
+		return req, io.EOF
+	}
+	return in, nil
+}
+
+func openCSV(name string, r io.Reader) (*bulkInput, error) {
+	c := csv.NewReader(r)
+	c.ReuseRecord = true
+	header, err := c.Read()
+	if err != nil {
+		return nil, fail(exitUsage, "its first line names the columns: device_id,csr_file", "%s: read the header: %w", name, err)
+	}
+	column := make(map[string]int, len(header))
+	for i, h := range header {
+		switch h {
+		case "device_id", "csr", "csr_file", "client_ref", "slot":
+			column[h] = i
+		default:
+			return nil, fail(exitUsage, "columns are device_id, csr, csr_file, client_ref, slot", "%s: column %q is not known", name, h)
+		}
+	}
+	in := &bulkInput{line: 1}
+	in.next = func() (req client.Request, err error) {
+		record, err := c.Read()
+		if errors.Is(err, io.EOF) {
+			return req, io.EOF
+		}
+		in.line++
+		if err != nil {
+			return req, err
+		}
+		get := func(name string) string {
+			if i, ok := column[name]; ok {
+				return strings.Clone(record[i])
+			}
+			return ""
+		}
+		req = client.Request{DeviceID: get("device_id"), CSR: get("csr"), ClientRef: get("client_ref"), Slot: get("slot")}
+		if file := get("csr_file"); file != "" {
+			if !filepath.IsAbs(file) {
+				file = filepath.Join(filepath.Dir(name), file)
+			}
+			data, err := os.ReadFile(file)
+			req.CSR = string(data)
+			return req, err
+		}
+		return req, nil
+	}
+	return in, nil
+}
+
+// fatalError ends the run; any other error of next is the reject of one line.
+type fatalError struct{ error }
+
+func fatal(err error) error { return fatalError{err} }
+
+// bulkDone is what earlier runs have written.
+type bulkDone struct {
+	answers  int          // lines of --out
+	rejected map[int]bool // input lines that stand in --rejects
+	rejects  int          // problems in either file
+}
+
+// has decides whether a request was answered by an earlier run. Requests must be asked about in their order. It is exact because the
+// rejects of a batch are on disk before its certificates: what is in neither file comes after everything that is.
+func (d *bulkDone) has(line int) bool {
+	if d.rejected[line] {
+		return true
+	}
+	if d.answers > 0 {
+		d.answers--
+		return true
+	}
+	return false
+}
+
+// readDone reads the outputs of earlier runs and cuts off a torn last line.
+func readDone(out, rejects *os.File) (*bulkDone, error) {
+	d := &bulkDone{rejected: make(map[int]bool)}
+	err := wholeLines(out, func(line []byte) error {
+		var l client.Line
+		if err := json.Unmarshal(line, &l); err != nil {
+			return err
+		}
+		d.answers++
+		if l.Problem != nil {
+			d.rejects++
+		}
+		return nil
+	})
+	if err != nil || rejects == nil {
+		return d, err
+	}
+	err = wholeLines(rejects, func(line []byte) error {
+		var r struct{ Line int }
+		if err := json.Unmarshal(line, &r); err != nil {
+			return err
+		}
+		d.rejected[r.Line] = true
+		d.rejects++
+		return nil
+	})
+	return d, err
+}
+
+// wholeLines calls f with each line that ends in a newline, truncates the file behind the last of them and leaves it there.
+func wholeLines(f *os.File, each func([]byte) error) error {
+	var whole int64
+	r := bufio.NewReader(f)
+	for n := 1; ; n++ {
+		line, err := r.ReadBytes('\n')
+		if errors.Is(err, io.EOF) {
+			break
+		}
+		if err != nil {
+			return err
+		}
+		if err := each(line); err != nil {
+			return fail(exitUsage, "it was not written by certmill issue; choose another --out", "%s, line %d: %w", f.Name(), n, err)
+		}
+		whole += int64(len(line))
+	}
+	if err := f.Truncate(whole); err != nil {
+		return err
+	}
+	_, err := f.Seek(whole, io.SeekStart)
+	return err
+}
+
+// rejectLine is a problem with its place in the input.
+func rejectLine(line int, l client.Line) ([]byte, error) {
+	b, err := json.Marshal(l)
+	if err != nil {
+		return nil, err
+	}
+	return append(fmt.Appendf(nil, `{"line":%d,`, line), b[1:]...), nil
+}

@@ -1,0 +1,185 @@
+package main
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+
+	"github.com/certmill/certmill/issuer/client"
+)
+
+// bulkLines is how many requests travel together: enough that connection and commit no longer count, few enough that an answer never
+// waits long.
+const bulkLines = 200
+
+// bulkRun is one run of issue --in.
+type bulkRun struct {
+	in           *bulkInput
+	done         *bulkDone
+	out, rejects *os.File // rejects is nil where problems stand in out
+	bar          *progress
+	count        int // answers written by this run
+}
+
+func (e *env) issueBulk(ctx context.Context, cl *client.Client, o issueOptions) error {
+	run, closeAll, err := e.openBulkRun(o)
+	if err != nil {
+		return err
+	}
+	defer closeAll()
+	for more := true; more && err == nil; {
+		var batch []bulkRequest
+		if batch, more, err = run.gather(); err == nil && len(batch) > 0 {
+			err = run.send(ctx, cl, o, batch)
+		}
+	}
+	run.bar.done()
+	if ctx.Err() != nil {
+		return fail(exitInterrupted, "run it again with --resume", "interrupted after %d answers", run.count)
+	}
+	if err != nil {
+		return problemError(err)
+	}
+	e.talk("%d answers, %d refused in all", run.count, run.done.rejects)
+	if run.done.rejects > 0 {
+		return silent(exitPartly)
+	}
+	return nil
+}
+
+// openBulkRun opens the files and skips what earlier runs have done.
+func (e *env) openBulkRun(o issueOptions) (*bulkRun, func(), error) {
+	var files []*os.File
+	closeAll := func() {
+		for _, f := range files {
+			f.Close()
+		}
+	}
+	open := func(name string, flags int) *os.File {
+		f, err := os.OpenFile(name, flags, modePublic)
+		if err != nil {
+			return nil
+		}
+		files = append(files, f)
+		return f
+	}
+	flags := os.O_RDWR | os.O_CREATE
+	if !o.Resume {
+		flags |= os.O_EXCL
+	}
+	source := open(o.In, os.O_RDONLY)
+	if source == nil {
+		return nil, closeAll, fail(exitUsage, "check the path", "cannot read %s", o.In)
+	}
+	run := &bulkRun{out: open(o.Out, flags)}
+	if o.Rejects != "" {
+		run.rejects = open(o.Rejects, flags)
+	}
+	if run.out == nil || o.Rejects != "" && run.rejects == nil {
+		closeAll()
+		return nil, closeAll, fail(exitUsage, "add --resume to go on with it, or choose another name", "%s or the rejects file exists already, or cannot be written", o.Out)
+	}
+	var err error
+	if run.done, err = readDone(run.out, run.rejects); err == nil {
+		run.in, err = openBulk(o.In, source)
+	}
+	run.bar = e.newProgress("issue", 0)
+	return run, closeAll, err
+}
+
+// bulkRequest is a request with its place in the input; a line that could not be read carries its problem already.
+type bulkRequest struct {
+	line    int
+	request client.Request
+	problem *client.Problem
+}
+
+// gather reads the next requests that no earlier run has answered.
+func (r *bulkRun) gather() (batch []bulkRequest, more bool, err error) {
+	for len(batch) < bulkLines {
+		req, err := r.in.next()
+		var stop fatalError
+		switch {
+		case errors.Is(err, io.EOF):
+			return batch, false, nil
+		case errors.As(err, &stop):
+			return nil, false, fmt.Errorf("read the input behind line %d: %w", r.in.line, stop.error)
+		case r.done.has(r.in.line):
+			continue
+		}
+		b := bulkRequest{line: r.in.line, request: req}
+		if err != nil {
+			b.problem = &client.Problem{Code: client.CodeBodyMalformed, Status: 400, Title: "line cannot be read", Detail: err.Error()}
+		}
+		batch = append(batch, b)
+	}
+	return batch, true, nil
+}
+
+// send asks for a batch and writes the answers: rejects first, so that bulkDone.has can tell what was done.
+func (r *bulkRun) send(ctx context.Context, cl *client.Client, o issueOptions, batch []bulkRequest) error {
+	var asked []client.Request
+	for _, b := range batch {
+		if b.problem == nil {
+			asked = append(asked, b.request)
+		}
+	}
+	ctx, cancel := context.WithTimeout(ctx, o.Wait)
+	defer cancel()
+	var answers []client.Line
+	for line, err := range cl.IssueBatch(ctx, o.Order, asked) {
+		if err != nil {
+			return err
+		}
+		answers = append(answers, line)
+	}
+	var out, rejects []byte
+	for _, b := range batch {
+		l := client.Line{Status: 400, Answer: client.Answer{DeviceID: b.request.DeviceID}, Problem: b.problem}
+		if b.problem == nil {
+			l, answers = answers[0], answers[1:]
+		}
+		if l.Problem != nil && l.Problem.Retryable {
+			return l.Problem // the service is away: what is written so far stays, --resume goes on
+		}
+		var err error
+		if out, rejects, err = r.sort(b.line, l, out, rejects); err != nil {
+			return err
+		}
+	}
+	return r.write(out, rejects, len(batch))
+}
+
+// sort appends an answer to what goes into its file.
+func (r *bulkRun) sort(line int, l client.Line, out, rejects []byte) (newOut, newRejects []byte, err error) {
+	if l.Problem != nil {
+		r.done.rejects++
+	}
+	if l.Problem != nil && r.rejects != nil {
+		b, err := rejectLine(line, l)
+		return out, append(append(rejects, b...), '\n'), err
+	}
+	b, err := json.Marshal(l)
+	return append(append(out, b...), '\n'), rejects, err
+}
+
+// write appends to the files, each synced before the next.
+func (r *bulkRun) write(out, rejects []byte, n int) error {
+	if r.rejects != nil {
+		if _, err := r.rejects.Write(rejects); err != nil {
+			return err
+		}
+		if err := r.rejects.Sync(); err != nil {
+			return err
+		}
+	}
+	if _, err := r.out.Write(out); err != nil {
+		return err
+	}
+	r.count += n
+	r.bar.add(n)
+	return r.out.Sync()
+}

@@ -1,0 +1,6 @@
+//go:build !unix
+
+package main
+
+// ownsLedger has no uid to compare on this system: file modes alone decide.
+func ownsLedger(*Config) error { return nil }

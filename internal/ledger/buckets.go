@@ -28,9 +28,17 @@ func (b bucketID) String() string {
 	return [bucketCount]string{"entries", "hashes", "claims", "counters", "heads", "open", "closed", "meta"}[b]
 }
 
-// sequential reports whether keys come in ascending order or nearly so: such pages are filled before they are split.
-func (b bucketID) sequential() bool {
-	return b == bucketEntries || b == bucketHashes || b == bucketOpen || b == bucketClosed
+// fill is how full a page gets before bbolt splits it: all of it where keys only ever come at the end, nearly where entries are closed
+// almost in the order in which they were opened, half where keys are random.
+func (b bucketID) fill() float64 {
+	switch b {
+	case bucketEntries, bucketHashes:
+		return 1
+	case bucketClosed:
+		return 0.95
+	default:
+		return bbolt.DefaultFillPercent
+	}
 }
 
 const keyCheckpoint = "checkpoint"

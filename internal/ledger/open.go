@@ -43,9 +43,13 @@ func OpenWithFaults(cfg Config, faults fault.Points) (*Ledger, error) {
 
 // OpenReadOnly opens a ledger that no process is writing; ErrInUse while one is. Update returns ErrReadOnly.
 func OpenReadOnly(cfg Config) (*Ledger, error) {
+	cfg = cfg.withDefaults()
+	if cfg.marked() {
+		cfg.Log.Warn("the last run ended with a failed ledger write: what is read may not be on the disk", "path", cfg.Path, "marker", cfg.Marker)
+	}
 	options := storeOptions()
 	options.ReadOnly = true
-	return open(cfg.withDefaults(), options)
+	return open(cfg, options)
 }
 
 // lockTimeout is how long an Open waits for a process that is just ending.

@@ -79,14 +79,15 @@ type admitted struct {
 func (tx *Tx) admit(d *Draft) (admitted, error) {
 	var a admitted
 	for _, c := range d.Claims {
-		holder, held, err := tx.holder(c)
+		k := claimKey(c)
+		holder, held, err := tx.holder(c, k)
 		if err != nil {
 			return a, err
 		}
 		if held {
 			return a, &ClaimedError{Claim: c, Holder: holder}
 		}
-		a.claims = append(a.claims, claimKey(c))
+		a.claims = append(a.claims, k)
 	}
 	for _, b := range d.Debits {
 		value := tx.Counter(b.Counter)

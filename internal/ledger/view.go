@@ -32,9 +32,7 @@ func newView(tx *bbolt.Tx) View {
 func (v *View) bucket(id bucketID) *bbolt.Bucket {
 	if v.buckets[id] == nil {
 		b := v.tx.Bucket([]byte(id.String()))
-		if id.sequential() {
-			b.FillPercent = 1 // bbolt's own cap leaves room for nothing but the page header
-		}
+		b.FillPercent = id.fill()
 		v.buckets[id] = b
 	}
 	return v.buckets[id]
@@ -86,15 +84,15 @@ func (v *View) Entries(from uint64) iter.Seq2[Entry, error] {
 
 // Claimed returns the entry that holds a claim.
 func (v *View) Claimed(c Claim) (index uint64, ok bool) {
-	index, ok, err := v.holder(c)
+	index, ok, err := v.holder(c, claimKey(c))
 	return index, ok && err == nil
 }
 
 var errClaimKey = errors.New("the key of this claim's row belongs to another claim")
 
-// holder returns who holds a claim. The row alone proves nothing: the holder itself says what it claimed.
-func (v *View) holder(c Claim) (index uint64, ok bool, err error) {
-	index, ok = v.number(bucketClaims, claimKey(c))
+// holder returns who holds a claim with this key. The row alone proves nothing: the holder itself says what it claimed.
+func (v *View) holder(c Claim, k []byte) (index uint64, ok bool, err error) {
+	index, ok = v.number(bucketClaims, k)
 	if !ok {
 		return 0, false, nil
 	}

@@ -51,12 +51,16 @@ func (tx *Tx) seal(signer note.Signer) (Checkpoint, error) {
 	return checkpoint, tx.bucket(bucketMeta).Put([]byte(keyCheckpoint), checkpoint.Note)
 }
 
-const arenaChunk = 64 << 10
+// An Update of one entry needs little, one of a thousand is not to allocate a thousand times.
+const (
+	firstChunk = 2 << 10
+	lastChunk  = 256 << 10
+)
 
 // keep cuts n bytes from the arena and has them filled. bbolt wants values to stay as they are until the commit: they are never used again.
 func (tx *Tx) keep(n int, fill func(b []byte) []byte) []byte {
 	if cap(tx.arena)-len(tx.arena) < n {
-		tx.arena = make([]byte, 0, max(arenaChunk, n))
+		tx.arena = make([]byte, 0, max(n, firstChunk, min(2*cap(tx.arena), lastChunk)))
 	}
 	start := len(tx.arena)
 	tx.arena = fill(tx.arena)

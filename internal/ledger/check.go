@@ -15,23 +15,30 @@ import (
 // ways, and the checkpoint's signature. It returns the first fault it meets and says what broke. It reads the whole store, beside Updates, and needs
 // memory for the counters alone. bbolt's own page check is left out: it must not run beside a writer, what it says of free pages is
 // made anew at each Open, and what it says of pages in use shows in the rows.
-func (l *Ledger) Check() (err error) {
-	// What bbolt meets on damaged pages are panics and faults.
+func (l *Ledger) Check() error {
+	err := guarded(func() error {
+		return l.View(func(v *View) error {
+			if err := checkBuckets(v.tx); err != nil {
+				return err
+			}
+			return l.checkView(v)
+		})
+	})
+	if err != nil {
+		return fmt.Errorf("check: %w", err)
+	}
+	return nil
+}
+
+// guarded makes errors of what bbolt does over damaged pages: panics, and reads beside its map, which end a process that does not ask for panics.
+func guarded(fn func() error) (err error) {
 	defer debug.SetPanicOnFault(debug.SetPanicOnFault(true))
 	defer func() {
 		if r := recover(); r != nil {
-			err = fmt.Errorf("check: store is damaged: %v", r)
+			err = fmt.Errorf("store is damaged: %v", r)
 		}
 	}()
-	return l.View(func(v *View) error {
-		if err := checkBuckets(v.tx); err != nil {
-			return fmt.Errorf("check: %w", err)
-		}
-		if err := l.checkView(v); err != nil {
-			return fmt.Errorf("check: %w", err)
-		}
-		return nil
-	})
+	return fn()
 }
 
 func (l *Ledger) checkView(v *View) error {
@@ -156,7 +163,7 @@ func (c *checker) checkOpens(e *Entry) error {
 	case open:
 		c.rows[bucketOpen]++
 	case by <= e.Index:
-		return fmt.Errorf("closed: closed by the earlier entry %d", by)
+		return fmt.Errorf("closed: by the earlier entry %d", by)
 	default:
 		c.opens++
 	}

@@ -78,7 +78,7 @@ func open(cfg Config, options *bbolt.Options) (*Ledger, error) {
 	}
 	l := &Ledger{cfg: cfg, keys: k, db: db}
 	l.settled = sync.NewCond(&l.mu)
-	if err := db.View(l.load); err != nil {
+	if err := guarded(func() error { return db.View(l.load) }); err != nil {
 		return nil, errors.Join(fmt.Errorf("ledger %s: %w", cfg.Path, err), db.Close())
 	}
 	return l, nil
@@ -95,24 +95,22 @@ func openKeys(cfg Config) (*keys, error) {
 	return nil, fmt.Errorf("no ledger at %s: %w", cfg.Path, err)
 }
 
-// openStore opens a bbolt file that must be there. bbolt panics over some kinds of damage; that becomes an error.
+// openStore opens a bbolt file that must be there.
 func openStore(path string, options *bbolt.Options) (db *bbolt.DB, err error) {
-	defer func() {
-		if r := recover(); r != nil {
-			err = fmt.Errorf("store %s is damaged: %v", path, r)
-		}
-	}()
-	var file *os.File
-	options.OpenFile = func(path string, flag int, mode fs.FileMode) (f *os.File, err error) {
-		file, err = os.OpenFile(path, flag&^os.O_CREATE, mode)
-		return file, err
-	}
 	if info, err := os.Stat(path); err != nil {
 		return nil, fmt.Errorf("no ledger at %s, though its key is there: %w", path, err)
 	} else if info.Size() == 0 {
 		return nil, fmt.Errorf("store %s is empty", path) // bbolt would make it a new one
 	}
-	db, err = bbolt.Open(path, 0o600, options)
+	var file *os.File
+	options.OpenFile = func(path string, flag int, mode fs.FileMode) (f *os.File, err error) {
+		file, err = os.OpenFile(path, flag&^os.O_CREATE, mode)
+		return file, err
+	}
+	err = guarded(func() error {
+		db, err = bbolt.Open(path, 0o600, options)
+		return err
+	})
 	if errors.Is(err, berrors.ErrTimeout) {
 		return nil, fmt.Errorf("%s: %w", path, ErrInUse)
 	}

@@ -1,0 +1,126 @@
+package ca
+
+import (
+	"crypto"
+	"crypto/ecdsa"
+	"crypto/elliptic"
+	"crypto/rand"
+	"crypto/rsa"
+	"errors"
+	"fmt"
+	"math/big"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/certmill/certmill/ca/lint"
+)
+
+// lintSamples makes a certificate of each kind of key that the profile takes, under a CA that does not exist, and lints it: what is
+// wrong with a profile shows when it is loaded.
+func lintSamples(p *Profile) error {
+	linter, err := lint.New()
+	if err != nil {
+		return err
+	}
+	for _, kind := range p.config.Keys {
+		tbs, err := sampleTBS(p, kind)
+		if err != nil {
+			return fmt.Errorf("sample certificate (%s): %w", kind, err)
+		}
+		if err := lintTBS(linter, p.Kind(), tbs, oidECDSAWithSHA256); err != nil {
+			return fmt.Errorf("sample certificate (%s): %w", kind, err)
+		}
+	}
+	return nil
+}
+
+func sampleTBS(p *Profile, keyKind string) ([]byte, error) {
+	key, err := sampleKey(keyKind)
+	if err != nil {
+		return nil, err
+	}
+	l, err := newLanguage(p.config.DeviceID.Pattern)
+	if err != nil {
+		return nil, err
+	}
+	in := Issuance{DeviceID: l.sample(), Request: &Request{publicKey: key}, Serial: Serial{1, 0, 19: 1}}
+	if p.usesID() && p.matchID(in.DeviceID) != nil {
+		return nil, errors.New("no id was found that device_id.pattern matches: write it without assertions such as \\b")
+	}
+	if p.Kind() == KindService {
+		in.Names = []string{"localhost"}
+	}
+	t, err := p.template(in)
+	if err != nil {
+		return nil, err
+	}
+	begin := time.Date(2026, 1, 1, 0, 0, 0, 0, time.UTC) // zlint's rules have dates from which they hold
+	t.notBefore, t.notAfter = p.validity.window(begin, begin.AddDate(30, 0, 0))
+	if !t.notAfter.After(begin) {
+		return nil, errors.New("validity.not_after is past")
+	}
+	t.algorithm, t.issuer, t.issuerKeyID = oidECDSAWithSHA256, encodeName([]subjectAttribute{{oidCommonName, "Sample CA", true}}), key.id
+	t.links, err = newLinks("http://pki.example.com", "sample")
+	if err != nil {
+		return nil, err
+	}
+	return t.encode()
+}
+
+// sampleKey makes a public key of a kind; its private half is thrown away, or was never known.
+func sampleKey(kind string) (publicKey, error) {
+	key, err := samplePublic(kind)
+	if err != nil {
+		return publicKey{}, err
+	}
+	return newPublicKey(key)
+}
+
+func samplePublic(kind string) (crypto.PublicKey, error) {
+	curve := map[string]elliptic.Curve{keyP256: elliptic.P256(), keyP384: elliptic.P384()}[kind]
+	if curve != nil {
+		k, err := ecdsa.GenerateKey(curve, rand.Reader)
+		if err != nil {
+			return nil, err
+		}
+		return k.Public(), nil
+	}
+	bits, err := strconv.Atoi(strings.TrimPrefix(kind, "rsa"))
+	if err != nil {
+		return nil, err
+	}
+	return sampleRSA(bits)
+}
+
+// sampleRSA makes a modulus without small factors, which is all that a lint can see; finding two primes for it would take seconds.
+func sampleRSA(bits int) (*rsa.PublicKey, error) {
+	small := smallPrimes()
+	for {
+		n, err := rand.Int(rand.Reader, new(big.Int).Lsh(big.NewInt(1), uint(bits-1)))
+		if err != nil {
+			return nil, err
+		}
+		n.SetBit(n, bits-1, 1).SetBit(n, 0, 1)
+		if new(big.Int).GCD(nil, nil, n, small).BitLen() == 1 {
+			return &rsa.PublicKey{N: n, E: 65537}, nil
+		}
+	}
+}
+
+// smallPrimes is the product of the odd primes below 1000.
+func smallPrimes() *big.Int {
+	product := big.NewInt(1)
+	for n := int64(3); n < 1000; n += 2 {
+		if p := big.NewInt(n); p.ProbablyPrime(0) {
+			product.Mul(product, p)
+		}
+	}
+	return product
+}
+
+// usesID reports whether the subject holds the device id.
+func (p *Profile) usesID() bool {
+	return slices.ContainsFunc(p.subject, func(v subjectValue) bool { return strings.Contains(v.text, placeholder) })
+}

@@ -1,0 +1,80 @@
+package ca
+
+import (
+	"strings"
+
+	"golang.org/x/crypto/cryptobyte"
+	der "golang.org/x/crypto/cryptobyte/asn1"
+)
+
+// structure is a TBS with everything masked that differs from device to device: serial, times (not their types), the key (not its
+// kind), its identifier, and plain subject text. Two certificates of one structure get the same answer from every lint that does
+// not judge the key itself, so that one of them is enough to be linted.
+func (t *parsedTBS) structure() []byte {
+	b := cryptobyte.NewBuilder(make([]byte, 0, 512))
+	add := func(part []byte) {
+		b.AddUint16LengthPrefixed(func(b *cryptobyte.Builder) { b.AddBytes(part) })
+	}
+	add([]byte(t.algorithm))
+	add(t.issuer)
+	b.AddUint8(uint8(t.endTag))
+	for _, a := range t.subject {
+		add([]byte(a.oid))
+		b.AddUint8(uint8(a.tag))
+		add(unusual(a.text))
+	}
+	add([]byte(t.key.algorithm))
+	add([]byte(t.key.parameter))
+	b.AddUint16(uint16(t.key.octets))
+	for _, e := range t.extensions {
+		add([]byte(e.id))
+		if e.critical {
+			b.AddUint8(1)
+		}
+		if e.id == oidSubjectKeyID {
+			b.AddUint8(uint8(len(e.value)))
+		} else {
+			add(e.value)
+		}
+	}
+	return b.BytesOrPanic()
+}
+
+// unusual returns text as it stands where a lint might have something to say about its characters, and nothing where it is plain.
+func unusual(text string) []byte {
+	plain := func(r rune) bool { return isPrintable(r) || r == '_' }
+	if strings.TrimSpace(text) == text && strings.IndexFunc(text, func(r rune) bool { return !plain(r) }) < 0 {
+		return nil
+	}
+	return []byte(text)
+}
+
+// Assemble puts a certificate together from TBS and signature: Certificate ::= SEQUENCE { tbs, algorithm as in the TBS, BIT STRING } (RFC 5280 4.1).
+// It is pure: the same two give the same bytes. An error means that tbs is none.
+func Assemble(tbs, sig []byte) ([]byte, error) {
+	t, err := parseTBS(tbs)
+	if err != nil {
+		return nil, err
+	}
+	return assemble(tbs, t.algorithm, sig)
+}
+
+func assemble(tbs []byte, algorithm oid, sig []byte) ([]byte, error) {
+	b := cryptobyte.NewBuilder(make([]byte, 0, len(tbs)+len(sig)+32))
+	b.AddASN1(der.SEQUENCE, func(b *cryptobyte.Builder) {
+		b.AddBytes(tbs)
+		addAlgorithm(b, algorithm)
+		b.AddASN1BitString(sig)
+	})
+	return b.Bytes()
+}
+
+// addAlgorithm writes an AlgorithmIdentifier.
+func addAlgorithm(b *cryptobyte.Builder, algorithm oid) {
+	b.AddASN1(der.SEQUENCE, func(b *cryptobyte.Builder) {
+		addOID(b, algorithm)
+		if algorithm == oidSHA256WithRSA {
+			b.AddASN1NULL()
+		}
+	})
+}

@@ -13,8 +13,7 @@ import (
 
 // Check walks every invariant: numbering, times, tree, claims, debits, heads and open entries, all recomputed from the entries alone and compared both
 // ways, and the checkpoint's signature. It returns the first fault it meets and says what broke. It reads the whole store, beside Updates, and needs
-// memory for the counters alone. bbolt's own page check is left out: it must not run beside a writer, what it says of free pages is
-// made anew at each Open, and what it says of pages in use shows in the rows.
+// memory for the counters alone. bbolt's own page check is left out: it must not run beside a writer, and where a page is damaged it ends the process.
 func (l *Ledger) Check() error {
 	err := guarded(func() error {
 		return l.View(func(v *View) error {

@@ -91,8 +91,8 @@ func (f *keyFile) open() (*keys, error) {
 	if f.Version != 1 {
 		return nil, fmt.Errorf("ledger key of version %d, this program knows 1", f.Version)
 	}
-	if err := checkName(f.Name); err != nil {
-		return nil, err
+	if checkName(f.Name) != nil {
+		return nil, errors.New("name is malformed") // and not shown: a file whose lines were mixed up may have a key there
 	}
 	signer, err := note.NewSigner(f.CheckpointKey)
 	if err != nil || signer.Name() != f.Name {

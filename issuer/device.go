@@ -1,0 +1,155 @@
+package issuer
+
+import (
+	"context"
+	"fmt"
+	"path"
+	"time"
+
+	"github.com/certmill/certmill/ca"
+	"github.com/certmill/certmill/internal/ledger"
+)
+
+// Item asks for one device certificate. (Order, device, key) is the idempotency key.
+type Item struct {
+	Order, Station string
+	DeviceID       string // "": the CSR's CN, where the profile takes ids from CSRs
+	Slot           string // "": main
+	CSR            []byte // DER
+}
+
+// Submit issues or replays. The order of the checks (docs/issuance.md): the station's standing; whether the order is known and for this station; the CSR and
+// which device it means; whether that device's certificate is there, which ends it well whatever has become of the order; device and key
+// unused; the order's standing. An error of the signer is wrapped: the intent stays, and the same request finds it again.
+func (i *Issuer) Submit(ctx context.Context, it Item) (Certificate, error) {
+	d, err := i.device(it)
+	if err != nil {
+		return Certificate{}, err
+	}
+	r := newRequest(d, i.authorities[d.order.CA])
+	a, err := i.ask(ctx, r, r.answers)
+	if err != nil {
+		return Certificate{}, err
+	}
+	return a.certificate()
+}
+
+// device is an Item that was checked as far as it can be without the ledger.
+type device struct {
+	order     *order
+	station   string
+	request   *ca.Request
+	id, slot  string
+	authority *ca.Authority
+}
+
+func (i *Issuer) device(it Item) (*device, error) {
+	o, err := i.drawable(it)
+	if err != nil {
+		return nil, err
+	}
+	r, err := ca.ParseRequest(it.CSR)
+	if err != nil {
+		return nil, err
+	}
+	if registrationCode.MatchString(r.CommonName()) {
+		return nil, fmt.Errorf("common name of 64 hex digits: %w", ca.ErrRefused)
+	}
+	d := &device{order: o, station: it.Station, request: r, slot: it.Slot, authority: i.authorities[o.CA]}
+	if d.slot == "" {
+		d.slot = mainSlot
+	}
+	if d.id, err = o.profile.DeviceID(it.DeviceID, r); err != nil {
+		return nil, err
+	}
+	if err := checkDevice(d.id, d.slot); err != nil {
+		return nil, err
+	}
+	if !o.names(d.id) {
+		return nil, fmt.Errorf("order %s: %w", o.ID, ErrDevice)
+	}
+	if err := o.profile.CheckKey(r); err != nil {
+		return nil, err
+	}
+	if d.authority == nil {
+		return nil, fmt.Errorf("CA %s of order %s is not among those that sign here", o.CA, o.ID)
+	}
+	return d, nil
+}
+
+// drawable finds an order that a station may draw on, whatever the order's state.
+func (i *Issuer) drawable(it Item) (*order, error) {
+	i.books.mu.RLock()
+	defer i.books.mu.RUnlock()
+	if err := i.books.mayAsk(it.Station); err != nil {
+		return nil, err
+	}
+	o := i.books.orders[it.Order]
+	if o == nil {
+		return nil, fmt.Errorf("order %q: %w", it.Order, ErrOrderUnknown)
+	}
+	if ok, err := path.Match(o.Stations, it.Station); err != nil || !ok {
+		return nil, fmt.Errorf("order %s is for stations %s: %w", o.ID, o.Stations, ErrStation)
+	}
+	return o, nil
+}
+
+func (d *device) claims() (device, key ledger.Claim) {
+	id := d.request.KeyID()
+	return ledger.Claim{Space: claimDevice, Key: d.order.Product + "\x00" + d.id + "\x00" + d.slot + "\x000"}, ledger.Claim{Space: claimKey, Key: string(id[:])}
+}
+
+// find implements subject: the certificate that this device has under this order with this key.
+func (d *device) find(v *ledger.View, _ time.Time) (uint64, bool, error) {
+	device, key := d.claims()
+	if index, held := v.Claimed(device); held {
+		in, err := intentAt(v, index)
+		switch {
+		case err != nil:
+			return 0, false, err
+		case in.order != d.order.ID || in.key != d.request.KeyID():
+			return 0, false, ErrHasCertificate
+		}
+		return index, true, nil
+	}
+	if _, held := v.Claimed(key); held {
+		return 0, false, ErrKeyInUse
+	}
+	return 0, false, nil
+}
+
+// allowed implements subject. The station is asked for again: it may have been stopped while the request waited.
+func (d *device) allowed(b *books, now time.Time) error {
+	if err := b.mayAsk(d.station); err != nil {
+		return err
+	}
+	if err := b.stops(d.order.CA, d.order.ID); err != nil {
+		return err
+	}
+	switch {
+	case d.order.expired(now):
+		return fmt.Errorf("order %s ended %s: %w", d.order.ID, d.order.Until.Format(time.RFC3339), ErrOrderClosed)
+	case d.order.issued >= d.order.Quantity:
+		return ErrOrderFull // the debit says so too; here it costs no TBS
+	}
+	return nil
+}
+
+// prepare implements subject.
+func (d *device) prepare(s ca.Serial, now time.Time) (*ca.Prepared, error) {
+	return d.authority.Prepare(ca.Issuance{Profile: d.order.profile, Request: d.request, DeviceID: d.id, Serial: s, Now: now})
+}
+
+// draft implements subject.
+func (d *device) draft() (intent, ledger.Draft) {
+	device, key := d.claims()
+	in := intent{kind: ca.KindDevice, ca: d.order.CA, profile: profileHash(d.order.profile), key: d.request.KeyID(),
+		order: d.order.ID, station: d.station, device: d.id, slot: d.slot}
+	return in, ledger.Draft{
+		Claims: []ledger.Claim{device, key},
+		Debits: []ledger.Debit{{Counter: orderCounter(d.order.ID), Amount: 1, Limit: d.order.Quantity}},
+	}
+}
+
+// landed implements subject.
+func (d *device) landed(*books) { d.order.issued++ }

@@ -1,0 +1,2 @@
+// Package issuer turns production orders into certificates, each exactly once.
+package issuer

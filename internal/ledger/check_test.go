@@ -147,7 +147,7 @@ func TestTampering(t *testing.T) {
 		t.Run(test.name, func(t *testing.T) {
 			cfg := sample(t)
 			tamper(t, cfg, test.do)
-			if err := openAndCheck(cfg); err == nil || !strings.Contains(err.Error(), test.want) {
+			if err := openAndCheck(cfg, OpenReadOnly); err == nil || !strings.Contains(err.Error(), test.want) {
 				t.Errorf("got %v, want an error with %q", err, test.want)
 				return
 			}
@@ -157,8 +157,8 @@ func TestTampering(t *testing.T) {
 	t.Logf("%d of %d changes found", found, len(tests))
 }
 
-func openAndCheck(cfg Config) error {
-	l, err := OpenReadOnly(cfg)
+func openAndCheck(cfg Config, open func(Config) (*Ledger, error)) error {
+	l, err := open(cfg)
 	if err != nil {
 		return err
 	}
@@ -179,7 +179,7 @@ func TestTamperingWithTheWholeTree(t *testing.T) {
 			x.put(bucketHashes, key(n), joinHashes(nil, hashes))
 		}
 	})
-	if err := openAndCheck(cfg); err == nil || !strings.Contains(err.Error(), "checkpoint and stored tree hashes disagree") {
+	if err := openAndCheck(cfg, OpenReadOnly); err == nil || !strings.Contains(err.Error(), "checkpoint and stored tree hashes disagree") {
 		t.Errorf("got %v", err)
 	}
 }
@@ -198,13 +198,17 @@ func TestFlippedBitsInTheFile(t *testing.T) {
 	good = bytes.TrimRight(good, "\x00")
 	const rounds = 1000
 	random, found := rand.New(rand.NewPCG(1, 2)), 0
-	for range rounds {
+	for round := range rounds {
 		bad := bytes.Clone(good)
 		bad[random.IntN(len(bad))] ^= 1 << random.IntN(8)
 		if err := os.WriteFile(cfg.Path, bad, 0o600); err != nil {
 			t.Fatal(err)
 		}
-		if openAndCheck(cfg) != nil {
+		open := OpenReadOnly
+		if round%2 == 1 {
+			open = Open
+		}
+		if openAndCheck(cfg, open) != nil {
 			found++
 		}
 	}

@@ -45,33 +45,28 @@ func Create(cfg Config, name string) error {
 }
 
 // createStore makes the store under a temporary name, because bbolt's own initialisation leaves a file that cannot be opened when it is interrupted.
+// The name is always the same: what a crash left is replaced.
 func createStore(cfg Config, k *keys) error {
-	dir := filepath.Dir(cfg.Path)
-	f, err := os.CreateTemp(dir, "."+filepath.Base(cfg.Path)+".new-*")
-	if err != nil {
-		return err
-	}
-	temp := f.Name()
-	defer os.Remove(temp) // fails once it was renamed
-	if err := f.Close(); err != nil {
+	temp := cfg.Path + ".new"
+	if err := os.Remove(temp); err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return err
 	}
 	if err := writeGenesis(temp, k, cfg.Now); err != nil {
 		return err
 	}
-	return publish(temp, cfg.Path)
-}
-
-// publish gives a finished file its name, durably: sync, rename, sync of the folder.
-func publish(temp, path string) error {
 	f, err := os.OpenFile(temp, os.O_RDWR, 0)
 	if err != nil {
 		return err
 	}
+	return publish(f, cfg.Path)
+}
+
+// publish gives a finished file its name, durably: sync, close, rename, sync of the folder.
+func publish(f *os.File, path string) error {
 	if err := errors.Join(f.Sync(), f.Close()); err != nil {
 		return err
 	}
-	if err := os.Rename(temp, path); err != nil {
+	if err := os.Rename(f.Name(), path); err != nil {
 		return err
 	}
 	return durable.SyncDir(filepath.Dir(path))

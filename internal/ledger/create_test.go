@@ -36,17 +36,17 @@ func TestCreateDies(t *testing.T) {
 		{"after the key", func(t *testing.T, cfg Config) { mustMakeKeys(t, cfg) }, true},
 		{"after the temporary store was made", func(t *testing.T, cfg Config) {
 			mustMakeKeys(t, cfg)
-			writeFile(t, filepath.Join(filepath.Dir(cfg.Path), ".ledger.db.new-123"), nil)
+			writeFile(t, cfg.Path+".new", nil)
 		}, true},
 		{"while bbolt initialises", func(t *testing.T, cfg Config) {
 			mustMakeKeys(t, cfg)
-			writeFile(t, filepath.Join(filepath.Dir(cfg.Path), ".ledger.db.new-123"), make([]byte, 4096))
+			writeFile(t, cfg.Path+".new", make([]byte, 4096))
 		}, true},
 		{"before the store is renamed", func(t *testing.T, cfg Config) {
 			if err := Create(cfg, "ledger.test"); err != nil {
 				t.Fatal(err)
 			}
-			if err := os.Rename(cfg.Path, filepath.Join(filepath.Dir(cfg.Path), ".ledger.db.new-123")); err != nil {
+			if err := os.Rename(cfg.Path, cfg.Path+".new"); err != nil {
 				t.Fatal(err)
 			}
 		}, true},

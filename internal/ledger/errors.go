@@ -11,7 +11,8 @@ type ClaimedError struct {
 	Holder uint64 // the entry that holds it
 }
 
-func (e *ClaimedError) Error() string { // keys may be sensitive: left out
+// Error leaves out the key, because errors get logged and keys may be sensitive.
+func (e *ClaimedError) Error() string {
 	return fmt.Sprintf("%s already claimed by entry %d", e.Claim.Space, e.Holder)
 }
 
@@ -21,6 +22,7 @@ type ExhaustedError struct {
 	Value, Limit uint64
 }
 
+// Error tells the counter's standing.
 func (e *ExhaustedError) Error() string {
 	return fmt.Sprintf("%s stands at %d of %d", e.Counter, e.Value, e.Limit)
 }

@@ -35,7 +35,7 @@ func OpenWithFaults(cfg Config, faults fault.Points) (*Ledger, error) {
 		return nil, err
 	}
 	l.faults = faults
-	if err := l.start(marked); err != nil {
+	if err := guarded(func() error { return l.start(marked) }); err != nil {
 		return nil, errors.Join(err, l.Close())
 	}
 	return l, nil

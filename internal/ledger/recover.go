@@ -3,7 +3,6 @@ package ledger
 import (
 	"errors"
 	"os"
-	"path/filepath"
 
 	"go.etcd.io/bbolt"
 )
@@ -29,17 +28,17 @@ func copyStore(cfg Config) error {
 }
 
 func copyOpenStore(db *bbolt.DB, path string) error {
-	f, err := os.CreateTemp(filepath.Dir(path), "."+filepath.Base(path)+".copy-*")
+	// Always the same name: a crash in here leaves one copy, however often it happens.
+	f, err := os.OpenFile(path+".copy", os.O_RDWR|os.O_CREATE|os.O_TRUNC, 0o600)
 	if err != nil {
 		return err
 	}
-	defer os.Remove(f.Name()) // fails once it was renamed
 	err = db.View(func(tx *bbolt.Tx) error {
 		_, err := tx.WriteTo(f)
 		return err
 	})
-	if err := errors.Join(err, f.Close()); err != nil {
-		return err
+	if err != nil {
+		return errors.Join(err, f.Close(), os.Remove(f.Name()))
 	}
-	return publish(f.Name(), path)
+	return publish(f, path)
 }

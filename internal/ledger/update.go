@@ -12,7 +12,8 @@ import (
 
 // Update runs fn once and commits what it appended, all or nothing: one sync, one signed checkpoint. Updates run one after another.
 // An error or a panic of fn rolls everything back and is handed on as it is. Where fn appended nothing, nothing is written and the newest checkpoint
-// is returned. ErrFailed means that the outcome is unknown: what fn appended may be there after the next Open, or not.
+// is returned. ErrFailed means that the outcome is unknown: what fn appended may be there after the next Open, or not. fn reads through tx: it must not call the
+// ledger's own methods.
 func (l *Ledger) Update(fn func(tx *Tx) error) (Checkpoint, error) {
 	l.write.Lock()
 	defer l.write.Unlock()
@@ -99,7 +100,7 @@ func (l *Ledger) fail(cause error) error {
 
 // View runs fn over a consistent state, beside other Views and the Update that is running. An error of fn is handed on as it is.
 // fn only ever sees what was acknowledged: after a failed write View goes on with the state before it, or, where bbolt no longer
-// has that, returns ErrFailed.
+// has that, returns ErrFailed. fn must not call Update, which may have to wait for fn.
 func (l *Ledger) View(fn func(v *View) error) error {
 	tx, err := l.begin(false)
 	if err != nil {

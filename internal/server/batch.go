@@ -30,6 +30,7 @@ func (c *call) issueBatch() error {
 		return err
 	}
 	c.w.Header().Set("Content-Type", client.TypeNDJSON)
+	c.w.WriteHeader(http.StatusOK) // the request stands: from here on, a problem is a line's
 	enc := json.NewEncoder(c.w)
 	for answer := range c.answers(lines) {
 		var line client.Line

@@ -58,12 +58,8 @@ func (c *call) body(limit int64) ([]byte, error) {
 	return nil, refuse(client.CodeBodyMalformed, "the body broke off")
 }
 
-// Caps of the fields that are no CSR. A device id is judged by the profile.
-const (
-	maxDeviceID  = 128
-	maxClientRef = 256
-	maxSlot      = 32
-)
+// maxClientRef is the longest client_ref in octets. Device id and slot are the issuer's to judge.
+const maxClientRef = 256
 
 // decodeRequest parses one request, and takes nothing that two JSON parsers could read differently: no unknown, repeated or
 // differently capitalised name, no null, no other type, no broken UTF-8 or half of a surrogate pair, nothing behind it. The
@@ -118,17 +114,13 @@ func decodeField(d *json.Decoder, fields map[string]*string) error {
 	return nil
 }
 
-// checkRequest holds the caps of single fields.
+// checkRequest holds what nobody behind the server looks at.
 func checkRequest(r client.Request) error {
 	switch {
 	case r.CSR == "":
 		return refuse(client.CodeBodyMalformed, "the field csr is missing")
-	case len(r.DeviceID) > maxDeviceID:
-		return refuse(client.CodeBodyMalformed, "the field device_id has more than %d octets", maxDeviceID)
 	case len(r.ClientRef) > maxClientRef:
 		return refuse(client.CodeBodyMalformed, "the field client_ref has more than %d octets", maxClientRef)
-	case len(r.Slot) > maxSlot || strings.Trim(r.Slot, "abcdefghijklmnopqrstuvwxyz0123456789-") != "":
-		return refuse(client.CodeBodyMalformed, "the field slot takes up to %d of a-z, 0-9 and -", maxSlot)
 	}
 	return nil
 }

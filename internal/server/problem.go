@@ -37,6 +37,7 @@ var errorCodes = []ErrorCode{
 	{issuer.ErrSlowDown, client.CodeSlowDown},
 	{issuer.ErrNotFound, client.CodeNotFound},
 	{issuer.ErrExists, client.CodeExists},
+	{issuer.ErrInvalid, client.CodeInvalid},
 	{issuer.ErrStopped, client.CodeStoreReadOnly},
 	{context.DeadlineExceeded, client.CodeSlowDown}, // the outcome is unknown, and asking again finds it
 	{context.Canceled, client.CodeSlowDown},
@@ -100,6 +101,8 @@ var problems = map[string]problem{
 		"The admin socket is for the user of serve, root, and the configuration's admin_users."},
 	client.CodeExists: {409, "Exists already", 0, true,
 		"Choose another name."},
+	client.CodeInvalid: {422, "Not valid", 0, true,
+		"Nothing was changed."},
 }
 
 // refusal is an error that the server itself makes: it knows its code.

@@ -35,6 +35,7 @@ const (
 	// On the admin socket only.
 	CodeNotAllowed = "not-allowed" // 403
 	CodeExists     = "exists"      // 409
+	CodeInvalid    = "invalid"     // 422: what was asked for is not valid; the detail says why
 )
 
 // Problem is a refusal (RFC 9457). As an error it is found with errors.As.

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"crypto"
 	"crypto/x509"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"time"
@@ -147,13 +148,23 @@ func (t *template) signedBy(issuer *x509.Certificate) (err error) {
 	return err
 }
 
+// CeremonyPolicy is what the signer process shall demand at the ceremony that signs p, as bytes for it: CA certificates only, and none
+// beyond the issuer's end (the end of p itself, where issuer is nil and p self-signed).
+func CeremonyPolicy(p *Prepared, issuer *x509.Certificate) ([]byte, error) {
+	policy := Policy{Issuer: p.parsed.issuer, Kinds: []string{KindCA}, SerialPrefix: CeremonyPrefix, NotAfter: p.NotAfter()}
+	if issuer != nil {
+		policy.Issuer, policy.NotAfter = issuer.RawSubject, issuer.NotAfter
+	}
+	return json.Marshal(policy)
+}
+
 // RedeemCA makes a Prepared of the TBS of a CA certificate that a ceremony's transcript holds. It checks and lints it again.
 func RedeemCA(tbs []byte) (*Prepared, error) {
 	parsed, err := parseTBS(tbs)
 	if err != nil {
 		return nil, err
 	}
-	p := Policy{Issuer: parsed.issuer, Kinds: []string{KindCA}, SerialPrefix: parsed.serial.Prefix(), NotAfter: parsed.notAfter}
+	p := Policy{Issuer: parsed.issuer, Kinds: []string{KindCA}, SerialPrefix: CeremonyPrefix, NotAfter: parsed.notAfter}
 	if err := p.check(KindCA, parsed); err != nil {
 		return nil, err
 	}

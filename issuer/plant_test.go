@@ -12,7 +12,6 @@ import (
 	"crypto/x509/pkix"
 	"errors"
 	"fmt"
-	"path/filepath"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -20,6 +19,7 @@ import (
 
 	"github.com/certmill/certmill/ca"
 	"github.com/certmill/certmill/internal/ledger"
+	"github.com/certmill/certmill/internal/ledger/ledgertest"
 )
 
 // epoch is when the tests play.
@@ -93,13 +93,14 @@ func signTBS(key crypto.Signer, tbs []byte) ([]byte, error) {
 // plant is a factory node in a temporary folder: a real ledger, real CAs, keys in memory. It can be crashed and started again.
 type plant struct {
 	testing.TB
-	path     string
+	cfg      ledger.Config
 	clock    clock
 	profiles []*ca.Profile
 	tokens   map[string]*token // by CA
 	records  []CARecord
 	csrs     map[string][]byte // by name of key
 
+	disk   *ledgertest.Disk
 	ledger *ledger.Ledger
 	*Issuer
 	cancel context.CancelFunc
@@ -111,10 +112,10 @@ var caPlan = []struct{ name, role string }{{"root", ca.RoleRoot}, {"issuing", ca
 
 func newPlant(t testing.TB) *plant {
 	t.Helper()
-	p := &plant{TB: t, path: filepath.Join(t.TempDir(), "ledger.db"), tokens: make(map[string]*token), csrs: make(map[string][]byte)}
+	p := &plant{TB: t, cfg: ledgertest.Create(t), tokens: make(map[string]*token), csrs: make(map[string][]byte)}
+	p.cfg.Now, p.cfg.Log = p.clock.now, nil
 	p.profiles = []*ca.Profile{p.profile(string(ca.DefaultProfile(ca.KindDevice)))}
-	p.must(ledger.Create(ledger.Config{Path: p.path, Now: p.clock.now}, "test"))
-	l, err := ledger.Open(ledger.Config{Path: p.path, Now: p.clock.now})
+	l, err := ledger.Open(p.cfg)
 	p.must(err)
 	certs := make(map[string]*x509.Certificate)
 	for _, c := range caPlan {
@@ -200,8 +201,8 @@ func (p *plant) start(hooks ...func(*Issuer)) {
 // open makes an issuer that does not run.
 func (p *plant) open(hooks ...func(*Issuer)) {
 	p.Helper()
-	l, err := ledger.Open(ledger.Config{Path: p.path, Now: p.clock.now})
-	p.must(err)
+	var err error
+	p.ledger, p.disk = ledgertest.OpenFaulty(p, p.cfg)
 	var authorities []*ca.Authority
 	for _, r := range p.records {
 		if r.Role == ca.RoleRoot {
@@ -213,8 +214,7 @@ func (p *plant) open(hooks ...func(*Issuer)) {
 		p.must(err)
 		authorities = append(authorities, a)
 	}
-	p.ledger = l
-	p.Issuer, err = New(Config{Ledger: l, Profiles: p.profiles, Authorities: authorities, Now: p.clock.now})
+	p.Issuer, err = New(Config{Ledger: p.ledger, Profiles: p.profiles, Authorities: authorities, Now: p.clock.now})
 	p.must(err)
 	for _, h := range hooks {
 		h(p.Issuer)

@@ -86,6 +86,7 @@ func (r *request) land(o *owner, cp ledger.Checkpoint) {
 	default:
 		if r.fresh != nil {
 			r.subject.landed(o.books)
+			o.openCount.Add(1)
 			o.begin(r.fresh)
 		}
 		o.await(r)

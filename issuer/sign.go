@@ -59,7 +59,7 @@ func (l *lane) room(limit int) error {
 
 func signError(err error) error { return fmt.Errorf("sign certificate: %w", err) }
 
-// begin takes up an intent that is on disk.
+// begin takes up an intent that is on disk and counted.
 func (o *owner) begin(j *job) {
 	o.open[j.index] = j
 	o.enqueue(j)

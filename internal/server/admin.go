@@ -6,6 +6,7 @@ import (
 	"net/http"
 	"time"
 
+	"github.com/certmill/certmill/ca"
 	"github.com/certmill/certmill/issuer"
 	"github.com/certmill/certmill/issuer/client"
 )
@@ -121,7 +122,7 @@ func (c *call) addStation(ctx context.Context, in newStation) (AddedStation, err
 	if err != nil {
 		return AddedStation{}, err
 	}
-	plant, err := c.s.plant()
+	plant, err := c.s.findCA(func(r issuer.CARecord) bool { return r.Role == ca.RolePlant })
 	if err != nil {
 		return AddedStation{}, err
 	}

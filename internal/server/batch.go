@@ -67,7 +67,7 @@ func (c *call) answers(lines [][]byte) <-chan chan client.Line {
 // line answers one line: never nothing, whatever happens.
 func (c *call) line(text []byte) (line client.Line) {
 	var req client.Request
-	err := c.s.guard(c, func() error {
+	err := c.s.guard(func() error {
 		var err error
 		if req, err = decodeLine(text); err != nil {
 			return err

@@ -76,7 +76,7 @@ func (d *door) serve(w http.ResponseWriter, r *http.Request, m methods) {
 	if r.Body == http.NoBody {
 		c.received()
 	}
-	err := d.s.guard(c, func() error { return d.answer(c, m) })
+	err := d.s.guard(func() error { return d.answer(c, m) })
 	if err != nil {
 		c.refuse(err)
 	}
@@ -108,16 +108,13 @@ func (d *door) answer(c *call, m methods) error {
 // errPanic is what a panic in a handler becomes.
 var errPanic = errors.New("panic")
 
-// guard turns a panic into an error that is logged once, here, with its stack.
-func (s *Server) guard(c *call, f func() error) (err error) {
+// guard turns a panic into an error with the stack, for the log alone: nobody else is told the text of such an error.
+func (s *Server) guard(f func() error) (err error) {
 	defer func() {
-		v := recover()
-		if v == nil {
-			return
+		if v := recover(); v != nil {
+			s.metrics.panics.Inc()
+			err = fmt.Errorf("%w: %v\n%s", errPanic, v, debug.Stack())
 		}
-		s.metrics.panics.Inc()
-		s.log.Error("panic in a handler", "request", c.id, "path", c.r.URL.Path, "panic", v, "stack", string(debug.Stack()))
-		err = fmt.Errorf("%w: %v", errPanic, v)
 	}()
 	return f()
 }

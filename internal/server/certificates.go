@@ -6,6 +6,7 @@ import (
 	"strings"
 
 	"github.com/certmill/certmill/ca"
+	"github.com/certmill/certmill/issuer"
 	"github.com/certmill/certmill/issuer/client"
 )
 
@@ -62,7 +63,7 @@ func (c *call) caCertificate() error {
 	if !ok {
 		return refuse(client.CodeNotFound, "CA certificates are at /ca/NAME.cer")
 	}
-	record, err := c.s.caRecord(name)
+	record, err := c.s.findCA(func(r issuer.CARecord) bool { return r.Name == name })
 	if err != nil {
 		return err
 	}

@@ -410,10 +410,10 @@ func (f *factory) client(t *testing.T, own ...tls.Certificate) *http.Client {
 	return &http.Client{Transport: tr}
 }
 
-// stationClient is the station's own client, read from its folder.
-func (f *factory) stationClient(t *testing.T, own tls.Certificate) *client.Client {
+// stationFolder writes a station's folder as station add does.
+func (f *factory) stationFolder(t *testing.T, own tls.Certificate) (dir string) {
 	t.Helper()
-	dir := t.TempDir()
+	dir = t.TempDir()
 	pk8, err := x509.MarshalPKCS8PrivateKey(own.PrivateKey)
 	if err != nil {
 		t.Fatal(err)
@@ -428,7 +428,13 @@ func (f *factory) stationClient(t *testing.T, own tls.Certificate) *client.Clien
 			t.Fatal(err)
 		}
 	}
-	s, err := client.LoadStation(filepath.Join(dir, "station.yaml"))
+	return dir
+}
+
+// stationClient is the station's own client, read from its folder.
+func (f *factory) stationClient(t *testing.T, own tls.Certificate) *client.Client {
+	t.Helper()
+	s, err := client.LoadStation(filepath.Join(f.stationFolder(t, own), "station.yaml"))
 	if err != nil {
 		t.Fatal(err)
 	}

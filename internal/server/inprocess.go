@@ -60,10 +60,13 @@ type pipeWriter struct {
 	began        chan int
 }
 
+// Header implements http.ResponseWriter.
 func (w *pipeWriter) Header() http.Header { return w.header }
 
+// WriteHeader implements http.ResponseWriter.
 func (w *pipeWriter) WriteHeader(status int) { w.begin(status) }
 
+// Write implements http.ResponseWriter.
 func (w *pipeWriter) Write(b []byte) (int, error) {
 	w.begin(http.StatusOK)
 	return w.out.Write(b)

@@ -265,8 +265,11 @@ func (d *driver) faults() {
 // tooMany asks for everything while the station's only place is taken.
 func (d *driver) tooMany() {
 	asked, release := d.signer.hold(d.t)
-	first := make(chan []byte)
-	go func() { first <- d.post("O-open", client.TypeJSON, d.body("held-1"), 201) }()
+	held, first := d.body("held-1"), make(chan struct{})
+	go func() {
+		defer close(first)
+		d.post("O-open", client.TypeJSON, held, 201)
+	}()
 	<-asked
 	for _, e := range d.everywhere()[:7] {
 		method := http.MethodGet

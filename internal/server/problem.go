@@ -88,7 +88,7 @@ var problems = map[string]problem{
 	client.CodeKeyWeak: {422, "Key not acceptable", 0, true,
 		"Have the device make a new key of the kind that the order's profile takes."},
 	client.CodeProfileRefused: {422, "Refused by profile", 0, true,
-		"The order's profile does not allow this certificate. Check the device id; `certmill profile show` tells the rules."},
+		"The order's profile does not allow this certificate. Check that the station works on the right order and that the device id was read correctly."},
 	client.CodeSlowDown: {429, "Slow down", time.Second, false,
 		"Nothing is lost: ask again after the time in Retry-After."},
 	client.CodeInternal: {500, "Fault in the service", 0, false,

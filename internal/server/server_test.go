@@ -18,6 +18,9 @@ import (
 	"net"
 	"net/http"
 	"net/http/httptrace"
+	"os"
+	"os/exec"
+	"path/filepath"
 	"strings"
 	"sync"
 	"testing"
@@ -138,6 +141,78 @@ func TestExactlyOnce(t *testing.T) {
 	}
 	if count[result{201, "", cert}] != 1 || count[result{200, "true", cert}] != 63 {
 		t.Errorf("got %v, want one 201 and 63 replays of the same certificate", count)
+	}
+}
+
+// TestOrderOfTen: 64 stations ask at once, and exactly ten certificates are made.
+func TestOrderOfTen(t *testing.T) {
+	f := newFactory(t, nil)
+	f.order(t, issuer.OrderSpec{ID: "O-1", Quantity: 10})
+	codes := make(chan string, 64)
+	var wg sync.WaitGroup
+	for n := range cap(codes) {
+		name := fmt.Sprintf("line-%02d", n)
+		c, req := f.stationClient(t, f.addStation(t, name)), ask(t, "unit-"+name)
+		wg.Go(func() {
+			_, err := c.Issue(t.Context(), "O-1", req)
+			var p *client.Problem
+			switch {
+			case err == nil:
+				codes <- "issued"
+			case errors.As(err, &p):
+				codes <- p.Code
+			default:
+				codes <- err.Error()
+			}
+		})
+	}
+	wg.Wait()
+	close(codes)
+	count := make(map[string]int)
+	for c := range codes {
+		count[c]++
+	}
+	if count["issued"] != 10 || count[client.CodeOrderFull] != 54 {
+		t.Errorf("got %v, want 10 issued and 54 order-full", count)
+	}
+}
+
+// TestCurl: a client that nobody of us wrote, with a CSR that OpenSSL made, and what it must not send.
+func TestCurl(t *testing.T) {
+	curl, err := exec.LookPath("curl")
+	if err != nil {
+		t.Skip("needs curl")
+	}
+	f := newFactory(t, nil)
+	dir := f.stationFolder(t, f.addStation(t, "line-1"))
+	f.order(t, issuer.OrderSpec{ID: "O-1"})
+	pem, err := os.ReadFile("../../testdata/wellformed/openssl-plain.pem")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for name, b := range map[string][]byte{"request.json": marshal(t, client.Request{CSR: string(pem)}), "large.json": make([]byte, 10<<20)} {
+		if err := os.WriteFile(filepath.Join(dir, name), b, 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for _, tt := range []struct {
+		args []string
+		want string
+	}{
+		{[]string{"--data-binary", "@request.json"}, "201 application/json"},
+		{[]string{"--data-binary", "@request.json"}, "200 application/json"},
+		{[]string{"--data-binary", "@large.json"}, "413 application/problem+json"},
+		{[]string{"--data-binary", "@large.json", "-H", "Expect:", "-H", "Transfer-Encoding: chunked"}, "413 application/problem+json"},
+		{[]string{"-X", "OPTIONS", "--request-target", "*"}, "404 application/problem+json"},
+		{[]string{"-I", "-X", "HEAD"}, "405 application/problem+json"},
+	} {
+		args := append([]string{"-s", "-o", "out", "-w", "%{http_code} %{content_type}", "--cert", "station.crt", "--key", "station.key",
+			"--cacert", "ca.crt", "-H", "Content-Type: application/json"}, tt.args...)
+		cmd := exec.CommandContext(t.Context(), curl, append(args, f.stations+"/v1/orders/O-1/certificates")...)
+		cmd.Dir = dir
+		if out, err := cmd.Output(); string(out) != tt.want {
+			t.Errorf("%v: got %s, %v, want %s", tt.args, out, err, tt.want)
+		}
 	}
 }
 
@@ -321,9 +396,9 @@ func TestHSMAway(t *testing.T) {
 	c := f.stationClient(t, f.addStation(t, "line-1"))
 	f.order(t, issuer.OrderSpec{ID: "O-1"})
 	f.signer.fail(errTokenAway)
-	done := make(chan error, 1)
+	done, req := make(chan error, 1), ask(t, "unit-1")
 	go func() {
-		_, err := c.Issue(t.Context(), "O-1", ask(t, "unit-1"))
+		_, err := c.Issue(t.Context(), "O-1", req)
 		done <- err
 	}()
 	eventually(t, func() bool { return strings.Contains(f.log.String(), client.CodeHSMUnavailable) })
@@ -451,7 +526,7 @@ func TestMetrics(t *testing.T) {
 		"certmill_certificates_issued_total 1", "certmill_certificates_replayed_total 2", "certmill_issue_seconds_count 1",
 		`certmill_requests_refused_total{code="body-malformed"} 1`, `certmill_station_requests_total{station="line-1"} 4`,
 		`certmill_http_requests_total{listener="stations",status="200"} 2`, `certmill_hsm_ready{token="main"} 1`, `certmill_hsm_signers{token="main"} 2`,
-		fmt.Sprintf("certmill_ledger_entries %d", f.ledger.Checkpoint().Size), fmt.Sprintf("certmill_open_intents %d", f.issuer.OpenIntents()),
+		fmt.Sprintf("certmill_ledger_entries %d", f.ledger.Checkpoint().Size), "certmill_open_intents 0",
 	} {
 		if !strings.Contains(text, want+"\n") {
 			t.Errorf("no %s in\n%s", want, text)
@@ -547,9 +622,11 @@ func TestShutdownFinishesWhatItHasBegun(t *testing.T) {
 	hs := f.server.HTTPServer(f.server.Stations())
 	served := make(chan error, 1)
 	go func() { served <- hs.Serve(l) }()
+	c, body := f.client(t, station), marshal(t, ask(t, "unit-1"))
 	answered := make(chan int, 1)
 	go func() {
-		status, _ := send(t, f.client(t, station), "https://"+l.Addr().String(), client.TypeJSON, bytes.NewReader(marshal(t, ask(t, "unit-1"))))
+		defer close(answered)
+		status, _ := send(t, c, "https://"+l.Addr().String(), client.TypeJSON, bytes.NewReader(body))
 		answered <- status
 	}()
 	<-asked

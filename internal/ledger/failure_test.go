@@ -179,3 +179,22 @@ func TestRecoveryOfDamage(t *testing.T) {
 		t.Error(err)
 	}
 }
+
+// Who waited for the lock while another process put a copy in the store's place holds a file that has no name any more.
+func TestReplacedWhileWaiting(t *testing.T) {
+	cfg := create(t)
+	f, err := os.Open(cfg.Path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer f.Close()
+	if err := stillNamed(f, cfg.Path); err != nil {
+		t.Error(err)
+	}
+	if err := copyStore(cfg); err != nil {
+		t.Fatal(err)
+	}
+	if err := stillNamed(f, cfg.Path); !errors.Is(err, ErrInUse) {
+		t.Errorf("got %v, want ErrInUse", err)
+	}
+}

@@ -12,6 +12,7 @@ import (
 	"crypto/x509/pkix"
 	"errors"
 	"fmt"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -25,11 +26,45 @@ import (
 // epoch is when the tests play.
 var epoch = time.Date(2026, 11, 24, 8, 30, 0, 0, time.UTC)
 
-// clock is set by tests.
-type clock struct{ offset atomic.Int64 }
+// clock moves when a test moves it, and so do its timers.
+type clock struct {
+	mu     sync.Mutex
+	offset time.Duration
+	timers []timer
+}
 
-func (c *clock) now() time.Time          { return epoch.Add(time.Duration(c.offset.Load())) }
-func (c *clock) advance(d time.Duration) { c.offset.Add(int64(d)) }
+type timer struct {
+	due  time.Duration
+	fire chan time.Time
+}
+
+func (c *clock) now() time.Time {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return epoch.Add(c.offset)
+}
+
+// after is time.After by this clock.
+func (c *clock) after(d time.Duration) <-chan time.Time {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	t := timer{c.offset + d, make(chan time.Time, 1)}
+	c.timers = append(c.timers, t)
+	return t.fire
+}
+
+func (c *clock) advance(d time.Duration) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.offset += d
+	c.timers = slices.DeleteFunc(c.timers, func(t timer) bool {
+		if t.due > c.offset {
+			return false
+		}
+		t.fire <- epoch.Add(c.offset)
+		return true
+	})
+}
 
 // token signs with keys in memory, as its faults allow.
 type token struct {
@@ -123,11 +158,6 @@ func newPlant(t testing.TB) *plant {
 	}
 	p.must(l.Close())
 	p.start()
-	t.Cleanup(func() {
-		if p.ledger != nil {
-			p.stop()
-		}
-	})
 	return p
 }
 
@@ -196,6 +226,12 @@ func (p *plant) start(hooks ...func(*Issuer)) {
 		}()
 		ended <- i.Run(ctx)
 	}()
+	l := p.ledger
+	p.Cleanup(func() { // before the cleanup of the ledger
+		if p.ledger == l {
+			p.stop()
+		}
+	})
 }
 
 // open makes an issuer that does not run.
@@ -216,6 +252,7 @@ func (p *plant) open(hooks ...func(*Issuer)) {
 	}
 	p.Issuer, err = New(Config{Ledger: p.ledger, Profiles: p.profiles, Authorities: authorities, Now: p.clock.now})
 	p.must(err)
+	p.Issuer.after = p.clock.after
 	for _, h := range hooks {
 		h(p.Issuer)
 	}

@@ -1,0 +1,225 @@
+package issuer
+
+import (
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/certmill/certmill/ca"
+)
+
+func TestCreateOrderRefuses(t *testing.T) {
+	p := newPlant(t)
+	good := OrderSpec{Product: "demo", Profile: "device", Quantity: 1}
+	for _, c := range []struct {
+		name   string
+		change func(*OrderSpec)
+		want   error
+	}{
+		{"no product", func(s *OrderSpec) { s.Product = "" }, ErrInvalid},
+		{"NUL in product", func(s *OrderSpec) { s.Product = "a\x00b" }, ErrInvalid},
+		{"slash in id", func(s *OrderSpec) { s.ID = "a/b" }, ErrInvalid},
+		{"id of 64 hex digits", func(s *OrderSpec) { s.ID = testCode }, ErrInvalid},
+		{"no quantity", func(s *OrderSpec) { s.Quantity = 0 }, ErrInvalid},
+		{"quantity without end", func(s *OrderSpec) { s.Quantity = 1 << 63 }, ErrInvalid},
+		{"unknown profile", func(s *OrderSpec) { s.Profile = "nosuch" }, ErrNotFound},
+		{"unknown CA", func(s *OrderSpec) { s.CA = "nosuch" }, ErrNotFound},
+		{"plant CA", func(s *OrderSpec) { s.CA = "plant" }, ErrInvalid},
+		{"root", func(s *OrderSpec) { s.CA = "root" }, ErrInvalid},
+		{"bad glob", func(s *OrderSpec) { s.Stations = "line-[" }, ErrInvalid},
+		{"bad pattern", func(s *OrderSpec) { s.IDPattern = "(" }, ErrInvalid},
+		{"pattern that would leave its anchors", func(s *OrderSpec) { s.IDPattern = "a)|(b" }, ErrInvalid},
+		{"pattern and list", func(s *OrderSpec) { s.IDPattern, s.Devices = "a", []string{"a"} }, ErrInvalid},
+		{"empty list", func(s *OrderSpec) { s.Devices = []string{} }, ErrInvalid},
+		{"device twice", func(s *OrderSpec) { s.Devices = []string{"a", "b", "a"} }, ErrInvalid},
+		{"newline in a device", func(s *OrderSpec) { s.Devices = []string{"a\nb"} }, ErrInvalid},
+		{"device of 64 hex digits", func(s *OrderSpec) { s.Devices = []string{testCode} }, ErrInvalid},
+		{"too many devices", func(s *OrderSpec) { s.Devices = make([]string, maxDevices+1) }, ErrInvalid},
+		{"over already", func(s *OrderSpec) { s.Until = epoch }, ErrInvalid},
+	} {
+		s := good
+		c.change(&s)
+		if o, err := p.CreateOrder(p.Context(), s, "test"); !errors.Is(err, c.want) {
+			t.Errorf("%s: made %q, error %v, want %v", c.name, o.ID, err, c.want)
+		}
+	}
+	if _, err := p.CreateOrder(p.Context(), good, ""); !errors.Is(err, ErrInvalid) {
+		t.Errorf("by nobody: %v", err)
+	}
+	if orders, err := p.Orders(); err != nil || len(orders) != 0 {
+		t.Errorf("%d orders after refusals, %v", len(orders), err)
+	}
+}
+
+func TestOrderNumbers(t *testing.T) {
+	p := newPlant(t)
+	var ids []string
+	for _, id := range []string{"", "O-2", "", "spring-batch", ""} {
+		o, err := p.CreateOrder(p.Context(), OrderSpec{ID: id, Product: "demo", Profile: "device", Quantity: 1}, "test")
+		p.must(err)
+		ids = append(ids, o.ID)
+	}
+	if want := []string{"O-1", "O-2", "O-3", "spring-batch", "O-5"}; !slices.Equal(ids, want) {
+		t.Errorf("got %q, want %q", ids, want)
+	}
+	if _, err := p.CreateOrder(p.Context(), OrderSpec{ID: "O-3", Product: "demo", Profile: "device", Quantity: 1}, "test"); !errors.Is(err, ErrExists) {
+		t.Errorf("O-3 again: %v", err)
+	}
+	p.stop()
+	p.start()
+	orders, err := p.Orders()
+	p.must(err)
+	for n, o := range orders {
+		if o.ID != ids[n] {
+			t.Errorf("order %d is %s, want %s", n, o.ID, ids[n])
+		}
+	}
+}
+
+// An order says which devices it is for, and what it says survives a restart.
+func TestDevicesOfAnOrder(t *testing.T) {
+	p := newPlant(t)
+	p.station("line-1")
+	var list []string
+	for n := range 60_000 { // more than one entry holds
+		list = append(list, fmt.Sprintf("LIST-%012d", n))
+	}
+	listed, err := p.CreateOrder(p.Context(), OrderSpec{Product: "a", Profile: "device", Quantity: 10, Devices: list}, "test")
+	p.must(err)
+	pattern, err := p.CreateOrder(p.Context(), OrderSpec{Product: "b", Profile: "device", Quantity: 10, IDPattern: "AB|ABC-[0-9]+"}, "test")
+	p.must(err)
+	for range 2 {
+		p.refuse(p.item(listed.ID, "LIST-000000060000"), ErrDevice)
+		p.refuse(p.item(pattern.ID, "xABC-1"), ErrDevice)
+		p.refuse(p.item(pattern.ID, "ABC-1x"), ErrDevice)
+		p.submit(p.item(listed.ID, list[0]))
+		p.submit(p.item(listed.ID, list[len(list)-1]))
+		p.submit(p.item(pattern.ID, "ABC-1"))
+		p.stop()
+		p.start()
+	}
+	p.must(p.ledger.Check())
+}
+
+// The order of the checks, as design.md section 7 says it: what comes first wins.
+func TestOrderOfChecks(t *testing.T) {
+	p, o := readyPlant(t, 3)
+	other, err := p.CreateOrder(p.Context(), OrderSpec{Product: "demo", Profile: "device", Quantity: 3, Stations: "line-2"}, "test")
+	p.must(err)
+	it := p.item(o.ID, "DEMO-000001")
+	p.submit(it)
+	with := func(change func(*Item)) Item { i := it; change(&i); return i }
+	for _, c := range []struct {
+		name string
+		it   Item
+		want error
+	}{
+		{"unknown station and order", with(func(i *Item) { i.Station, i.Order = "nosuch", "nosuch" }), ErrStation},
+		{"no station", with(func(i *Item) { i.Station = "" }), ErrStation},
+		{"unknown order", with(func(i *Item) { i.Order, i.CSR = "nosuch", nil }), ErrOrderUnknown},
+		{"order for another station", with(func(i *Item) { i.Order = other.ID }), ErrStation},
+		{"no CSR", with(func(i *Item) { i.CSR = nil }), ca.ErrMalformed},
+		{"CN differs, though the key is in use", with(func(i *Item) { i.DeviceID, i.CSR = "DEMO-000002", p.csr("cn", "DEMO-000001") }), ca.ErrMismatch},
+		{"no id at all", with(func(i *Item) { i.DeviceID = "" }), ca.ErrNoDevice},
+		{"id of 64 hex digits", with(func(i *Item) { i.DeviceID = testCode }), ca.ErrRefused},
+		{"CSR with 64 hex digits", with(func(i *Item) { i.CSR = p.csr("code", testCode) }), ca.ErrRefused},
+		{"CSR with 0x and 64 hex digits", with(func(i *Item) { i.CSR = p.csr("0xcode", "0x"+testCode) }), ca.ErrRefused},
+		{"id past the profile's pattern", with(func(i *Item) { i.DeviceID = "a b" }), ca.ErrRefused},
+		{"slot with NUL", with(func(i *Item) { i.Slot = "a\x00b" }), ca.ErrRefused},
+		{"another key", with(func(i *Item) { i.CSR = p.csr("another") }), ErrHasCertificate},
+		{"another device", with(func(i *Item) { i.DeviceID = "DEMO-000002" }), ErrKeyInUse},
+		{"another slot", with(func(i *Item) { i.Slot = "second" }), ErrKeyInUse},
+		{"another order", Item{Order: p.order(1).ID, Station: "line-1", DeviceID: "DEMO-000001", CSR: it.CSR}, ErrHasCertificate},
+	} {
+		if _, err := p.Submit(p.Context(), c.it); !errors.Is(err, c.want) {
+			t.Errorf("%s: %v, want %v", c.name, err, c.want)
+		}
+	}
+	if now := p.orderNow(o.ID); now.Issued != 1 || p.OpenIntents() != 0 {
+		t.Errorf("refusals debited: %d issued, %d open", now.Issued, p.OpenIntents())
+	}
+	second := p.submit(with(func(i *Item) { i.Slot, i.CSR = "second", p.csr("second") }))
+	if second.Slot != "second" {
+		t.Errorf("slot %q", second.Slot)
+	}
+}
+
+func TestOrderExpires(t *testing.T) {
+	p := newPlant(t)
+	p.station("line-1")
+	o, err := p.CreateOrder(p.Context(), OrderSpec{Product: "demo", Profile: "device", Quantity: 5, Until: epoch.Add(time.Hour)}, "test")
+	p.must(err)
+	c := p.submit(p.item(o.ID, "DEMO-000001"))
+	p.clock.advance(time.Hour)
+	p.refuse(p.item(o.ID, "DEMO-000002"), ErrOrderClosed)
+	if now := p.orderNow(o.ID); now.State != OrderExpired {
+		t.Errorf("state %s", now.State)
+	}
+	if again := p.submit(p.item(o.ID, "DEMO-000001")); string(again.DER) != string(c.DER) {
+		t.Error("another certificate after the order's end")
+	}
+}
+
+// An order keeps the version of its profile though the file has changed, also over a restart with the new file alone.
+func TestOrderKeepsItsProfile(t *testing.T) {
+	p, o := readyPlant(t, 10)
+	organization := func(c Certificate) string { return strings.Join(mustParse(t, c.DER).Subject.Organization, ",") }
+	if got := organization(p.submit(p.item(o.ID, "DEMO-000001"))); got != "Demo" {
+		t.Fatalf("organization %q", got)
+	}
+	p.stop()
+	p.profiles[0] = p.profile(strings.ReplaceAll(string(ca.DefaultProfile(ca.KindDevice)), "organization: Demo", "organization: Changed"))
+	p.start()
+	next := p.order(1)
+	if got := organization(p.submit(p.item(o.ID, "DEMO-000002"))); got != "Demo" {
+		t.Errorf("the old order has the new profile: %q", got)
+	}
+	if got := organization(p.submit(p.item(next.ID, "DEMO-000003"))); got != "Changed" {
+		t.Errorf("the new order has the old profile: %q", got)
+	}
+	if o.ProfileHash == next.ProfileHash || p.orderNow(o.ID).ProfileHash != o.ProfileHash {
+		t.Errorf("versions: %s, then %s, new order %s", o.ProfileHash, p.orderNow(o.ID).ProfileHash, next.ProfileHash)
+	}
+}
+
+// The manifest of each of two orders that run side by side, over several stretches, in the order of signing.
+func TestManifest(t *testing.T) {
+	p, o := readyPlant(t, 3000)
+	other, err := p.CreateOrder(p.Context(), OrderSpec{Product: "other", Profile: "device", Quantity: 3000}, "test")
+	p.must(err)
+	const devices = 1500
+	p.together(2*devices, func(n int) error {
+		order := []string{o.ID, other.ID}[n%2]
+		_, err := p.Submit(p.Context(), p.item(order, deviceID(n)))
+		return err
+	})
+	for n, id := range []string{o.ID, other.ID} {
+		seen := make(map[string]bool)
+		var last uint64
+		for line, err := range p.Manifest(id) {
+			p.must(err)
+			s, err := ca.ParseSerial(line.Serial)
+			p.must(err)
+			c, err := p.Certificate(s)
+			p.must(err)
+			if line.Order != id || c.DeviceID != line.DeviceID || c.Index <= last || line.Product != []string{"demo", "other"}[n] || line.CA != "issuing" {
+				t.Fatalf("line %+v after entry %d, certificate of %s at entry %d", line, last, c.DeviceID, c.Index)
+			}
+			last, seen[line.DeviceID] = c.Index, true
+		}
+		if len(seen) != devices {
+			t.Errorf("order %s: %d devices, want %d", id, len(seen), devices)
+		}
+	}
+	for _, err := range p.Manifest("nosuch") {
+		if !errors.Is(err, ErrOrderUnknown) {
+			t.Error(err)
+		}
+	}
+	for range p.Manifest(o.ID) {
+		break // whoever has seen enough may leave
+	}
+}

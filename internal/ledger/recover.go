@@ -2,18 +2,19 @@ package ledger
 
 import (
 	"errors"
+	"io/fs"
 	"os"
 
 	"go.etcd.io/bbolt"
 )
 
-// marked reports whether a failed write left its note.
+// marked reports whether a failed write left its note. A place where we may not even look counts as one.
 func (cfg Config) marked() bool {
 	if cfg.Marker == "" {
 		return false
 	}
 	_, err := os.Lstat(cfg.Marker)
-	return err == nil
+	return !errors.Is(err, fs.ErrNotExist)
 }
 
 // copyStore replaces the store by a copy of itself. After a failed sync the kernel may show pages that the disk never got, and a later

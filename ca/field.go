@@ -20,9 +20,9 @@ type field struct {
 func subjectFields() [7]field {
 	return [...]field{
 		{"country", oidCountry, 2, true, "X.520 6.3.1: two letters of ISO 3166"},
+		{"state", oidState, 128, false, "RFC 5280 A.1 ub-state-name"},
 		{"organization", oidOrganization, 64, false, "RFC 5280 A.1 ub-organization-name"},
 		{"organizational_unit", oidOrganizationalUnit, 64, false, "RFC 5280 A.1 ub-organizational-unit-name"},
-		{"state", oidState, 128, false, "RFC 5280 A.1 ub-state-name"},
 		{"common_name", oidCommonName, 64, false, "RFC 5280 A.1 ub-common-name"},
 		{"serial_number", oidSerialNumber, 64, true, "RFC 5280 A.1 ub-serial-number, X520SerialNumber"},
 		{"dn_qualifier", oidDNQualifier, 64, true, "RFC 5280 A.1 X520dnQualifier"},

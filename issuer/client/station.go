@@ -1,18 +1,15 @@
 package client
 
 import (
-	"bytes"
 	"crypto/tls"
 	"crypto/x509"
-	"errors"
 	"fmt"
-	"io"
 	"net/url"
 	"os"
 	"path/filepath"
 	"strings"
 
-	"github.com/goccy/go-yaml"
+	"github.com/certmill/certmill/internal/strictyaml"
 )
 
 // Station is what a line station knows: where the service is and who itself is. It is read from station.yaml.
@@ -30,7 +27,7 @@ func LoadStation(path string) (Station, error) {
 		return Station{}, err
 	}
 	var s Station
-	if err := yaml.NewDecoder(bytes.NewReader(b), yaml.Strict()).Decode(&s); err != nil && !errors.Is(err, io.EOF) {
+	if err := strictyaml.Decode(b, &s); err != nil {
 		return Station{}, fmt.Errorf("%s: %w", path, err)
 	}
 	if s.Server == "" {

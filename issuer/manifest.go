@@ -24,7 +24,7 @@ type ManifestLine struct {
 
 // manifestStretch is how many entries are read from one state of the ledger. A slow reader must not hold one state for long: the store could not
 // use its freed pages again.
-const manifestStretch = 2048
+const manifestStretch = 512
 
 // Manifest yields one line for each signed certificate of an order, in the order they were signed, as they stand when it begins. An error is the last
 // thing it yields: ErrOrderUnknown, or the store's.

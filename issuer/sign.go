@@ -67,11 +67,13 @@ func (o *owner) begin(j *job) {
 
 func (o *owner) enqueue(j *job) { j.lane.queue = append(j.lane.queue, j) }
 
+var errNotTakenUp = errors.New("open, and could not be taken up at start: see the log of that time")
+
 // await has a request wait for its intent's signature. Where the last try failed the next one begins now: somebody needs it.
 func (o *owner) await(r *request) {
 	j := o.open[r.index]
 	if j == nil {
-		r.answers <- answer{err: fmt.Errorf("intent %d is open and could not be taken up at start: see the log", r.index)}
+		r.answers <- answer{err: fmt.Errorf("intent %d: %w", r.index, errNotTakenUp)}
 		return
 	}
 	j.waiters = append(j.waiters, r)

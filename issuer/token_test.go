@@ -1,11 +1,15 @@
 package issuer
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"sync/atomic"
 	"testing"
 	"time"
+
+	"github.com/certmill/certmill/ca"
+	"github.com/certmill/certmill/internal/ledger"
 )
 
 // While a token is away the owner tries again by itself, ever more seldom, always the same TBS.
@@ -26,20 +30,19 @@ func TestRetriesWhileTokenIsAway(t *testing.T) {
 	first := <-tried
 	<-done
 	delay, tries := firstRetry, 0
-	for ; delay < lastRetry; delay = min(2*delay, lastRetry) {
-		p.clock.advance(delay - 1)
-		select {
-		case <-tried:
-			t.Fatalf("tried again before %s", delay)
-		default:
+	for range 8 {
+		p.eventually("the owner waits for its next try", func() bool { return p.clock.waiting() == 1 })
+		if got := p.clock.left(); got != delay {
+			t.Fatalf("try %d comes after %s, want %s", tries+2, got, delay)
 		}
-		p.clock.advance(1)
+		p.clock.advance(delay)
 		if again := <-tried; again != first {
 			t.Fatal("another TBS was sent to the token")
 		}
 		tries++
-		p.eventually("the owner waits for its next try", func() bool { return p.clock.waiting() == 1 })
+		delay = min(2*delay, lastRetry)
 	}
+	p.eventually("the owner waits for its next try", func() bool { return p.clock.waiting() == 1 })
 	away = false
 	p.clock.advance(lastRetry)
 	<-tried
@@ -55,6 +58,29 @@ func (c *clock) waiting() int {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	return len(c.timers)
+}
+
+// left is the time to the only timer.
+func (c *clock) left() time.Duration {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.timers[0].due - c.offset
+}
+
+// The first signature stored is the certificate's for ever: a second one, however good, is dropped, and who waits gets the first.
+func TestFirstSignatureWins(t *testing.T) {
+	p, o := readyPlant(t, 10)
+	c := p.submit(p.item(o.ID, "DEMO-000001"))
+	index := c.Serial.Sequence(p.ledger.Cipher())
+	late := &job{index: index, sig: []byte("another signature of the same TBS")}
+	size := p.ledger.Checkpoint().Size
+	_, err := p.ledger.Update(func(tx *ledger.Tx) error { return late.record(tx) })
+	p.must(err)
+	der, err := ca.Assemble(mustParse(t, c.DER).RawTBSCertificate, late.sig)
+	p.must(err)
+	if late.stored != c.Index || !bytes.Equal(der, c.DER) || p.ledger.Checkpoint().Size != size {
+		t.Errorf("the late signature stands at %d, the first at %d; %d new entries", late.stored, c.Index, p.ledger.Checkpoint().Size-size)
+	}
 }
 
 // One TBS that the signer refuses stays open and seen, and holds nobody else up.

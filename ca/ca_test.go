@@ -6,6 +6,7 @@ import (
 	"crypto/aes"
 	"crypto/cipher"
 	"crypto/ecdsa"
+	"crypto/ed25519"
 	"crypto/elliptic"
 	"crypto/rand"
 	"crypto/rsa"
@@ -246,4 +247,23 @@ func BenchmarkPolicyCheck(b *testing.B) {
 			b.Fatal(err)
 		}
 	}
+}
+
+func newEd25519(t testing.TB) crypto.PublicKey {
+	t.Helper()
+	pub, _, err := ed25519.GenerateKey(rand.Reader)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return pub
+}
+
+// newCSRInfo is what a CSR's signature is over.
+func newCSRInfo(t testing.TB, key crypto.Signer) []byte {
+	t.Helper()
+	r, err := x509.ParseCertificateRequest(newCSR(t, key, "x"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return r.RawTBSCertificateRequest
 }

@@ -137,6 +137,9 @@ func (t *parsedTBS) checkExtensions(kind string) error {
 			return fmt.Errorf("extension %s (critical %t) has no place in a %s certificate", e.id, e.critical, kind)
 		}
 	}
+	if err := t.checkForms(); err != nil {
+		return err
+	}
 	return t.checkConstraints(kind)
 }
 

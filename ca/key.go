@@ -84,7 +84,9 @@ func splitKey(spki []byte) (algorithm, parameter oid, bits []byte, err error) {
 	if !ok {
 		return "", "", nil, malformed
 	}
-	parameter, _ = readOID(&id)
+	if parameter, _ = readOID(&id); parameter != "" && !id.Empty() {
+		return "", "", nil, malformed
+	}
 	return algorithm, parameter, bits, nil
 }
 

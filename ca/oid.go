@@ -63,11 +63,26 @@ func (o oid) String() string {
 	return id.String()
 }
 
-// readOID reads an OBJECT IDENTIFIER.
+// readOID reads an OBJECT IDENTIFIER in DER. ReadASN1 hands out the content of an element with another tag too, so that nothing
+// of it may be returned then.
 func readOID(s *cryptobyte.String) (oid, bool) {
 	var content cryptobyte.String
-	ok := s.ReadASN1(&content, der.OBJECT_IDENTIFIER)
-	return oid(content), ok && len(content) > 0
+	if !s.ReadASN1(&content, der.OBJECT_IDENTIFIER) || !isOID(content) {
+		return "", false
+	}
+	return oid(content), true
+}
+
+// isOID reports whether content octets are whole subidentifiers without leading zeros (X.690 8.19.2).
+func isOID(content []byte) bool {
+	first := true
+	for _, octet := range content {
+		if first && octet == 0x80 {
+			return false
+		}
+		first = octet < 0x80
+	}
+	return first && len(content) > 0
 }
 
 // addOID writes an OBJECT IDENTIFIER.

@@ -16,7 +16,6 @@ type parsedTBS struct {
 	issuer              []byte // DER
 	notBefore, notAfter time.Time
 	endTag              der.Tag // UTCTime or GeneralizedTime
-	rawSubject          []byte
 	subject             []attribute
 	key                 keyShape
 	extensions          []extension
@@ -147,9 +146,15 @@ func (t *parsedTBS) readSubject(s *cryptobyte.String) (err error) {
 	if !s.ReadASN1Element(&subject, der.SEQUENCE) {
 		return errors.New("subject is not DER")
 	}
-	t.rawSubject = subject
-	t.subject, err = parseName(subject)
-	return err
+	if t.subject, err = parseName(subject); err != nil {
+		return fmt.Errorf("subject: %w", err)
+	}
+	for _, a := range t.subject {
+		if a.tag != der.UTF8String && (a.tag != der.PrintableString || !allPrintable(a.text)) { // RFC 5280 4.1.2.4
+			return fmt.Errorf("subject value of %s is neither PrintableString nor UTF8String", a.oid)
+		}
+	}
+	return nil
 }
 
 func (t *parsedTBS) readKey(s *cryptobyte.String) error {
@@ -161,7 +166,10 @@ func (t *parsedTBS) readKey(s *cryptobyte.String) error {
 	if err != nil {
 		return err
 	}
-	if algorithm != oidRSA && (algorithm != oidEC || parameter != oidP256 && parameter != oidP384) {
+	point := func(curve oid, octets int) bool { // uncompressed (RFC 5480 2.2)
+		return algorithm == oidEC && parameter == curve && len(bits) == 1+2*octets && bits[0] == 4
+	}
+	if algorithm != oidRSA && !point(oidP256, 32) && !point(oidP384, 48) {
 		return errors.New("public key is neither RSA nor EC on P-256 or P-384")
 	}
 	t.key = keyShape{algorithm, parameter, len(bits)}

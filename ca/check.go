@@ -5,8 +5,8 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"regexp"
 	"slices"
-	"strings"
 	"time"
 
 	"golang.org/x/crypto/cryptobyte"
@@ -101,7 +101,7 @@ func (t *parsedTBS) checkSubject(kind string) error {
 		return errors.New("subject is empty")
 	case kind != KindProof:
 		return refuseCodes(t.subject)
-	case len(t.subject) != 1 || t.subject[0].oid != oidCommonName || !isCode(t.subject[0].text):
+	case len(t.subject) != 1 || t.subject[0].oid != oidCommonName || !codeForm.MatchString(t.subject[0].text):
 		return errors.New("the subject of a proof is one common name, a registration code")
 	case t.notAfter.Sub(t.notBefore) > proofLife:
 		return fmt.Errorf("a proof lives %s at most", proofLife)
@@ -109,13 +109,8 @@ func (t *parsedTBS) checkSubject(kind string) error {
 	return nil
 }
 
-// isCode reports whether text is a registration code as AWS makes them (64 hex digits) or as moto_server does (a UUID).
-func isCode(text string) bool {
-	if len(text) == 36 && text[8] == '-' && text[13] == '-' && text[18] == '-' && text[23] == '-' {
-		return strings.IndexFunc(strings.ReplaceAll(text, "-", ""), notHex) < 0
-	}
-	return len(text) == 64 && strings.IndexFunc(text, notHex) < 0
-}
+// codeForm is a registration code as AWS makes them (64 hex digits) or as moto_server does (a UUID).
+var codeForm = regexp.MustCompile(`^(?:[0-9a-fA-F]{64}|[0-9a-fA-F]{8}(?:-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12})$`)
 
 // checkExtensions: what must be there is there, and nothing whose meaning nobody has weighed.
 func (t *parsedTBS) checkExtensions(kind string) error {

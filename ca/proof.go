@@ -9,7 +9,7 @@ import (
 // PrepareProof makes the TBS of an AWS verification certificate: CN = code, fresh P-256 key whose private half is thrown away, valid for a week.
 // A code is 64 hex digits, or a UUID, which is what moto_server gives for one. ErrRefused for any other.
 func (a *Authority) PrepareProof(code string, pub crypto.PublicKey, s Serial, now time.Time) (*Prepared, error) {
-	if !isCode(code) {
+	if !codeForm.MatchString(code) {
 		return nil, fmt.Errorf("%w: %q is not a registration code", ErrRefused, clip(code))
 	}
 	if now.After(a.config.Certificate.NotAfter) {

@@ -78,7 +78,7 @@ const (
 )
 
 // AdoptCA records a CA that a ceremony made and allots its serial prefix. Works before Run: it commits by itself.
-// Adopting the same certificate under the same name again returns what is recorded; another one is ErrExists.
+// Adopting the same certificate under the same name again returns what is recorded; another one is ErrExists, a key under a second name ErrKeyInUse.
 func AdoptCA(l *ledger.Ledger, r CARecord) (CARecord, error) {
 	cert, err := checkCA(&r)
 	if err != nil {
@@ -89,26 +89,39 @@ func AdoptCA(l *ledger.Ledger, r CARecord) (CARecord, error) {
 		if at, held := tx.Claimed(ledger.Claim{Space: claimCA, Key: r.Name}); held {
 			return adopted(&tx.View, at, &r)
 		}
-		var prefix [2]byte
-		for r.Prefix = firstPrefix; ; r.Prefix++ {
-			if r.Prefix > lastPrefix {
-				return errors.New("every serial prefix is allotted")
-			}
-			prefix = [2]byte{byte(r.Prefix >> 8), byte(r.Prefix)}
-			if _, held := tx.Claimed(ledger.Claim{Space: claimPrefix, Key: string(prefix[:])}); !held {
-				break
-			}
+		prefix, err := freePrefix(tx)
+		if err != nil {
+			return err
 		}
-		_, err := tx.Append(ledger.Draft{
+		r.Prefix = prefix
+		_, err = tx.Append(ledger.Draft{
 			Kind: entryCA, Payload: payload(caEntry(r)), Heads: []string{"ca/" + r.Name},
-			Claims: []ledger.Claim{{Space: claimCA, Key: r.Name}, {Space: claimPrefix, Key: string(prefix[:])}, {Space: claimKey, Key: string(key[:])}},
+			Claims: []ledger.Claim{{Space: claimCA, Key: r.Name}, prefixClaim(prefix), {Space: claimKey, Key: string(key[:])}},
 		})
 		return err
 	})
-	if err != nil {
+	var claimed *ledger.ClaimedError
+	switch {
+	case errors.As(err, &claimed):
+		return CARecord{}, fmt.Errorf("adopt CA %s: %w", r.Name, ErrKeyInUse)
+	case err != nil:
 		return CARecord{}, fmt.Errorf("adopt CA %s: %w", r.Name, err)
 	}
 	return r, nil
+}
+
+func prefixClaim(prefix uint16) ledger.Claim {
+	return ledger.Claim{Space: claimPrefix, Key: string([]byte{byte(prefix >> 8), byte(prefix)})}
+}
+
+// freePrefix finds the first prefix that is not allotted.
+func freePrefix(tx *ledger.Tx) (uint16, error) {
+	for prefix := uint16(firstPrefix); prefix <= lastPrefix; prefix++ {
+		if _, held := tx.Claimed(prefixClaim(prefix)); !held {
+			return prefix, nil
+		}
+	}
+	return 0, errors.New("every serial prefix is allotted")
 }
 
 // checkCA checks what is asked to be adopted and fills in what follows from it.

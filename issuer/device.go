@@ -27,7 +27,7 @@ func (i *Issuer) Submit(ctx context.Context, it Item) (Certificate, error) {
 		return Certificate{}, err
 	}
 	r := newRequest(d, i.authorities[d.order.CA])
-	a, err := i.ask(ctx, r, r.answers)
+	a, err := i.ask(ctx, r)
 	if err != nil {
 		return Certificate{}, err
 	}
@@ -126,11 +126,12 @@ func (d *device) allowed(b *books, now time.Time) error {
 	if err := b.stops(d.order.CA, d.order.ID); err != nil {
 		return err
 	}
+	o := b.orders[d.order.ID]
 	switch {
-	case d.order.expired(now):
-		return fmt.Errorf("order %s ended %s: %w", d.order.ID, d.order.Until.Format(time.RFC3339), ErrOrderClosed)
-	case d.order.issued >= d.order.Quantity:
-		return ErrOrderFull // the debit says so too; here it costs no TBS
+	case o.expired(now):
+		return fmt.Errorf("order %s ended %s: %w", o.ID, o.Until.Format(time.RFC3339), ErrOrderClosed)
+	case o.issued >= o.Quantity:
+		return fmt.Errorf("order %s: %w", o.ID, ErrOrderFull) // the debit says so too; here it costs no TBS
 	}
 	return nil
 }
@@ -152,4 +153,4 @@ func (d *device) draft() (intent, ledger.Draft) {
 }
 
 // landed implements subject.
-func (d *device) landed(*books) { d.order.issued++ }
+func (d *device) landed(b *books) { b.orders[d.order.ID].issued++ }

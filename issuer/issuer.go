@@ -27,7 +27,8 @@ type Issuer struct {
 	after       func(time.Duration) <-chan time.Time // time.After; tests have a clock of their own
 	at          func(point string)                   // called by the owner at each crash point; tests stop it there
 
-	queue   chan change   // the pool: callers put in, the owner takes out
+	queue   chan *request // the pool: callers put in, the owner takes out
+	acts    chan *act     // changes of the books, beside it
 	ended   chan struct{} // closed when Run has ended
 	stopped atomic.Bool   // why it ended: the store failed. Set before ended is closed
 
@@ -50,7 +51,8 @@ func New(cfg Config) (*Issuer, error) {
 		log:         cfg.Log,
 		after:       time.After,
 		at:          func(string) {},
-		queue:       make(chan change, cfg.Queue),
+		queue:       make(chan *request, cfg.Queue),
+		acts:        make(chan *act),
 		ended:       make(chan struct{}),
 		books:       newBooks(),
 	}

@@ -66,7 +66,7 @@ type order struct {
 	created time.Time
 	profile *ca.Profile
 	pattern *regexp.Regexp      // nil: the profile's alone
-	devices map[string]struct{} // nil: not by list
+	devices map[string]struct{} // nil: not by list, or full already
 	issued  uint64
 }
 
@@ -83,7 +83,9 @@ func (o *order) read(i *Issuer, v *ledger.View, e ledger.Entry) (err error) {
 	if o.pattern, err = compileIDs(o.IDPattern); err != nil {
 		return err
 	}
-	o.devices, err = readDevices(v, e.Index, o.DeviceParts)
+	if o.issued < o.Quantity { // a full order's list has done its work, and there may be many such orders
+		o.devices, err = readDevices(v, e.Index, o.DeviceParts)
+	}
 	return err
 }
 

@@ -101,7 +101,29 @@ func TestDevicesOfAnOrder(t *testing.T) {
 		p.stop()
 		p.start()
 	}
+	one, err := p.CreateOrder(p.Context(), OrderSpec{Product: "c", Profile: "device", Quantity: 1, Devices: []string{"ONLY-1"}}, "test")
+	p.must(err)
+	p.refuse(p.item(one.ID, "OTHER-1"), ErrDevice)
+	c := p.submit(p.item(one.ID, "ONLY-1"))
+	p.stop()
+	p.start()
+	p.refuse(p.item(one.ID, "OTHER-1"), ErrOrderFull) // its list is not read any more
+	if again := p.submit(p.item(one.ID, "ONLY-1")); string(again.DER) != string(c.DER) {
+		t.Error("another certificate")
+	}
 	p.must(p.ledger.Check())
+}
+
+// A profile that goes past its CA's end is refused when the order is made, not when the line stands.
+func TestOrderPastTheEndOfItsCA(t *testing.T) {
+	p := newPlant(t)
+	p.stop()
+	long := strings.NewReplacer("name: device", "name: long", "duration: 20y", "duration: 31y").Replace(string(ca.DefaultProfile(ca.KindDevice)))
+	p.profiles = append(p.profiles, p.profile(long))
+	p.start()
+	if _, err := p.CreateOrder(p.Context(), OrderSpec{Product: "demo", Profile: "long", Quantity: 1}, "test"); !errors.Is(err, ca.ErrRefused) {
+		t.Errorf("31 years under a CA of 30: %v", err)
+	}
 }
 
 // The order of the checks, as design.md section 7 says it: what comes first wins.

@@ -15,7 +15,8 @@ import (
 )
 
 // CreateOrder opens an order and makes its product. The profile's version is recorded with it, once: the order keeps it though the file
-// may change. Errors: ErrInvalid, ErrExists, ErrNotFound for profile or CA.
+// may change. Errors: ErrInvalid, ErrExists, ErrNotFound for profile or CA, ca.ErrRefused where
+// that CA may not sign by that profile.
 func (i *Issuer) CreateOrder(ctx context.Context, s OrderSpec, by string) (Order, error) {
 	e, profile, err := i.checkOrder(s, by)
 	if err != nil {
@@ -78,7 +79,12 @@ func (i *Issuer) checkOrder(s OrderSpec, by string) (orderEntry, *ca.Profile, er
 	}
 	e.ProfileHash = p.Hash()
 	var err error
-	e.CA, err = i.orderCA(s.CA, p)
+	if e.CA, err = i.orderCA(s.CA, p); err != nil {
+		return e, nil, err
+	}
+	if a := i.authorities[e.CA]; a != nil {
+		err = a.Admits(p, i.now()) // an officer hears it now, not a line later
+	}
 	return e, p, err
 }
 

@@ -72,7 +72,7 @@ func (i *Issuer) Run(ctx context.Context) error {
 	return ctx.Err()
 }
 
-// finish lets the signers end what they have begun. What fails now is tried again after the next start.
+// finish lets the signers end what they have begun; how long that may take is bounded by their own deadline. What fails now is tried again after the next start.
 func (o *owner) finish(signing context.Context) error {
 	for o.dispatch(signing); o.busy(); o.dispatch(signing) {
 		if err := o.commit(batch{signed: o.take(<-o.signed)}); err != nil {
@@ -85,8 +85,10 @@ func (o *owner) finish(signing context.Context) error {
 // gather waits for something to record and takes what has come beside it. No timer runs: what comes during the commit is the next one's batch.
 func (o *owner) gather(ctx context.Context) (b batch) {
 	select {
-	case c := <-o.inlet():
-		b.changes = append(b.changes, c)
+	case r := <-o.inlet():
+		b.changes = append(b.changes, r)
+	case a := <-o.acts:
+		b.changes = append(b.changes, a)
 	case jobs := <-o.signed:
 		b.signed = o.take(jobs)
 	case <-o.alarm:
@@ -95,8 +97,10 @@ func (o *owner) gather(ctx context.Context) (b batch) {
 	}
 	for b.size() < maxGather {
 		select {
-		case c := <-o.inlet():
-			b.changes = append(b.changes, c)
+		case r := <-o.inlet():
+			b.changes = append(b.changes, r)
+		case a := <-o.acts:
+			b.changes = append(b.changes, a)
 		case jobs := <-o.signed:
 			b.signed = append(b.signed, o.take(jobs)...)
 		default:
@@ -107,7 +111,7 @@ func (o *owner) gather(ctx context.Context) (b batch) {
 }
 
 // inlet is the pool, unless the signers are so far behind that recording more would only grow our memory: then callers queue up outside.
-func (o *owner) inlet() <-chan change {
+func (o *owner) inlet() <-chan *request {
 	if o.backlog() >= o.limit {
 		return nil
 	}

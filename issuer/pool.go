@@ -26,19 +26,24 @@ type answer struct {
 	err        error
 }
 
-// ask joins the pool and waits. A caller that goes away takes nothing with it: what was recorded for it is finished all the same,
-// and found again when it asks once more.
-func (i *Issuer) ask(ctx context.Context, c change, answers <-chan answer) (answer, error) {
+// ask joins the pool, or is refused where that is full, and waits. A caller that goes away takes nothing with it: what was recorded for it is
+// finished all the same, and found again when it asks once more.
+func (i *Issuer) ask(ctx context.Context, r *request) (answer, error) {
 	select {
 	case <-i.ended:
 		return answer{}, i.whyEnded()
 	default:
 	}
 	select {
-	case i.queue <- c:
+	case i.queue <- r:
 	default:
 		return answer{}, fmt.Errorf("%d requests: %w", cap(i.queue), ErrSlowDown)
 	}
+	return i.wait(ctx, r.answers)
+}
+
+// wait waits for an answer, the caller's end, or the owner's.
+func (i *Issuer) wait(ctx context.Context, answers <-chan answer) (answer, error) {
 	select {
 	case a := <-answers:
 		return a, a.err
@@ -70,10 +75,18 @@ type act struct {
 	answers  chan answer
 }
 
-// act has the owner append one document. A refusal is handed on as it is.
+// act has the owner append one document. A refusal is handed on as it is. Acts do not stand in line with requests: somebody who stops the
+// line must not wait behind it.
 func (i *Issuer) act(ctx context.Context, append func(o *owner, tx *ledger.Tx) (index uint64, err error)) error {
 	a := &act{append: append, answers: make(chan answer, 1)}
-	_, err := i.ask(ctx, a, a.answers)
+	select {
+	case i.acts <- a:
+	case <-ctx.Done():
+		return ctx.Err()
+	case <-i.ended:
+		return i.whyEnded()
+	}
+	_, err := i.wait(ctx, a.answers)
 	return err
 }
 

@@ -45,7 +45,7 @@ func (i *Issuer) Prove(ctx context.Context, caName, account, region, code, by st
 		return nil, fmt.Errorf("prove CA %s: %w", caName, err)
 	}
 	r := newRequest(p, p.authority)
-	a, err := i.ask(ctx, r, r.answers)
+	a, err := i.ask(ctx, r)
 	if err != nil {
 		return nil, fmt.Errorf("prove CA %s to %s in %s: %w", caName, account, region, err)
 	}

@@ -121,8 +121,8 @@ func TestAdoptCA(t *testing.T) {
 	}
 	twice := issuing
 	twice.Name = "issuing-again"
-	if _, err := AdoptCA(l, twice); err == nil {
-		t.Error("one key adopted under two names")
+	if _, err := AdoptCA(l, twice); !errors.Is(err, ErrKeyInUse) {
+		t.Errorf("one key adopted under two names: %v", err)
 	}
 	// A CA that the ledger does not know cannot sign here.
 	cert, err := x509.ParseCertificate(issuing.Certificate)

@@ -9,7 +9,7 @@ import (
 // recover takes up the intents that were left open. They go the way that fresh ones go from here on: the same TBS, the same signer, the same commit.
 // One that cannot be taken up stays open, and is seen: in the log and in OpenIntents.
 func (o *owner) recover() error {
-	return o.ledger.View(func(v *ledger.View) error {
+	err := o.ledger.View(func(v *ledger.View) error {
 		for index := range v.Open() {
 			e, err := get(v, index)
 			if err != nil {
@@ -27,6 +27,10 @@ func (o *owner) recover() error {
 		}
 		return nil
 	})
+	if len(o.open) > 0 {
+		o.log.Info("signing what the last run left open", "intents", len(o.open))
+	}
+	return err
 }
 
 // reopen makes a job of an intent on disk. The TBS is checked once more, by rules that may have become stricter.

@@ -1,11 +1,9 @@
 package issuer
 
 import (
-	"cmp"
 	"context"
 	"errors"
 	"fmt"
-	"maps"
 	"slices"
 	"time"
 
@@ -16,9 +14,6 @@ import (
 const (
 	maxSign    = 256 // TBS in one call of a signer
 	maxRunning = 4   // calls of one CA's signer at a time: one is answered while the next is signed
-
-	firstRetry = 100 * time.Millisecond
-	lastRetry  = 5 * time.Second
 )
 
 // job is an open intent: recorded, to be signed. It is the owner's, but for sig and err while a signer has it.
@@ -78,23 +73,6 @@ func (o *owner) await(r *request) {
 	}
 	j.waiters = append(j.waiters, r)
 	o.wake(j)
-}
-
-// wake has a failed job tried again.
-func (o *owner) wake(j *job) {
-	if o.failed[j.index] == nil {
-		return
-	}
-	delete(o.failed, j.index)
-	j.lane.failed--
-	o.enqueue(j)
-}
-
-// wakeAll has every failed job tried again, the oldest first.
-func (o *owner) wakeAll() {
-	for _, index := range slices.Sorted(maps.Keys(o.failed)) {
-		o.wake(o.failed[index])
-	}
 }
 
 // dispatch gives the signers what waits for them.
@@ -197,39 +175,6 @@ func (o *owner) release(j *job, cp ledger.Checkpoint) {
 		r.answers <- answer{intent: j.intent, signature: j.sig, index: j.stored, checkpoint: cp.Note, replayed: n > 0}
 	}
 	j.waiters = nil
-}
-
-// fail tells those who wait that there is no signature now, and plans the next try of the same TBS.
-func (o *owner) fail(j *job, err error) {
-	for _, r := range j.waiters {
-		r.answers <- answer{err: signError(err)}
-	}
-	j.waiters = nil
-	j.due = o.now().Add(min(firstRetry<<min(j.attempts, 10), lastRetry))
-	j.attempts++
-	j.lane.failed++
-	o.failed[j.index] = j
-	o.arm(j.due)
-}
-
-// arm sets the alarm for the earliest try.
-func (o *owner) arm(due time.Time) {
-	if o.alarm == nil || due.Before(o.alarmAt) {
-		o.alarmAt, o.alarm = due, o.after(due.Sub(o.now()))
-	}
-}
-
-// retry is called by the alarm.
-func (o *owner) retry() {
-	o.alarm = nil
-	now := o.now()
-	for _, j := range slices.SortedFunc(maps.Values(o.failed), func(a, b *job) int { return cmp.Compare(a.index, b.index) }) {
-		if j.due.After(now) {
-			o.arm(j.due)
-		} else {
-			o.wake(j)
-		}
-	}
 }
 
 // backlog counts what is recorded and waits for a signer.

@@ -136,7 +136,7 @@ func TestCallerGoesAway(t *testing.T) {
 func TestBounds(t *testing.T) {
 	p, o := readyPlant(t, 1000)
 	p.stop()
-	small := func(i *Issuer) { i.queue, i.limit = make(chan change, 4), 4 }
+	small := func(i *Issuer) { i.queue, i.limit = make(chan *request, 4), 4 }
 	p.open(small) // nobody runs: the queue fills up
 	ctx, cancel := context.WithCancel(p.Context())
 	full := make(chan error, 5)
@@ -182,4 +182,27 @@ func TestNoTimerWhenIdle(t *testing.T) {
 		i.after = func(d time.Duration) <-chan time.Time { t.Errorf("a timer of %s was set", d); return nil }
 	})
 	p.submit(p.item(o.ID, "DEMO-000001"))
+}
+
+// Who stops the line does not stand in line: a freeze is recorded though the token hangs and everything waits.
+func TestFreezeWhileTokenHangs(t *testing.T) {
+	p, o := readyPlant(t, 1000)
+	p.stop()
+	p.start(func(i *Issuer) { i.queue, i.limit = make(chan *request, 2), 2 })
+	hang := make(chan struct{})
+	p.tokens["issuing"].breakWith(func(context.Context, [][]byte) error { <-hang; return nil })
+	ctx, cancel := context.WithCancel(p.Context())
+	results := make(chan error, 40)
+	for n := range cap(results) {
+		it := p.item(o.ID, deviceID(n))
+		go func() { _, err := p.Submit(ctx, it); results <- err }()
+	}
+	p.eventually("the pool is full", func() bool { return len(p.queue) == cap(p.queue) })
+	p.must(p.Freeze(p.Context(), Target{Kind: "all"}, "token hangs", "test"))
+	cancel()
+	close(hang)
+	for range cap(results) {
+		<-results
+	}
+	p.refuse(p.item(o.ID, deviceID(999)), ErrFrozen)
 }

@@ -1,6 +1,8 @@
 package ca
 
 import (
+	"encoding/binary"
+	"strconv"
 	"strings"
 
 	"golang.org/x/crypto/cryptobyte"
@@ -11,33 +13,30 @@ import (
 // kind), its identifier, and plain subject text. Two certificates of one structure get the same answer from every lint that does
 // not judge the key itself, so that one of them is enough to be linted.
 func (t *parsedTBS) structure() []byte {
-	b := cryptobyte.NewBuilder(make([]byte, 0, 512))
-	add := func(part []byte) {
-		b.AddUint16LengthPrefixed(func(b *cryptobyte.Builder) { b.AddBytes(part) })
-	}
+	s := make([]byte, 0, 768)
+	add := func(part []byte) { s = append(binary.AppendUvarint(s, uint64(len(part))), part...) }
 	add([]byte(t.algorithm))
 	add(t.issuer)
-	b.AddUint8(uint8(t.endTag))
+	s = append(s, byte(t.endTag))
 	for _, a := range t.subject {
 		add([]byte(a.oid))
-		b.AddUint8(uint8(a.tag))
+		s = append(s, byte(a.tag))
 		add(unusual(a.text))
 	}
+	s = append(s, 0) // no attribute starts with that
 	add([]byte(t.key.algorithm))
 	add([]byte(t.key.parameter))
-	b.AddUint16(uint16(t.key.octets))
+	s = binary.AppendUvarint(s, uint64(t.key.octets))
 	for _, e := range t.extensions {
-		add([]byte(e.id))
-		if e.critical {
-			b.AddUint8(1)
-		}
+		value := e.value
 		if e.id == oidSubjectKeyID {
-			b.AddUint8(uint8(len(e.value)))
-		} else {
-			add(e.value)
+			value = make([]byte, len(value))
 		}
+		add([]byte(e.id))
+		add(value)
+		s = strconv.AppendBool(s, e.critical)
 	}
-	return b.BytesOrPanic()
+	return s
 }
 
 // unusual returns text as it stands where a lint might have something to say about its characters, and nothing where it is plain.

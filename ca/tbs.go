@@ -33,8 +33,14 @@ type extension struct {
 	value    []byte
 }
 
+// maxTBS bounds what is parsed, in octets: a service with a hundred long names has less than half of it.
+const maxTBS = 64 << 10
+
 // parseTBS reads a TBSCertificate (RFC 5280 4.1) strictly: DER, v3, a serial of 20 octets, no unique identifiers, no extension twice.
 func parseTBS(tbs []byte) (*parsedTBS, error) {
+	if len(tbs) > maxTBS {
+		return nil, fmt.Errorf("TBS has %d octets, at most %d", len(tbs), maxTBS)
+	}
 	in := cryptobyte.String(tbs)
 	var body, version cryptobyte.String
 	var v uint64

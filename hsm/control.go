@@ -1,0 +1,123 @@
+//go:build linux
+
+package hsm
+
+import (
+	"encoding/json"
+	"fmt"
+	"net"
+	"os"
+	"syscall"
+)
+
+// The control socket between daemon and keeper, and the one between keeper and signer, carry one JSON object a packet
+// (SOCK_SEQPACKET); a packet of the keeper may carry the daemon's end of a signer's lane (SCM_RIGHTS), so that no TBS passes the keeper.
+
+// order is what the daemon tells the keeper.
+type order struct {
+	Start *start // first, once
+	Kill  int    // process id of a signer that is out of service: end it and start another
+}
+
+// start is everything a keeper, and later a signer, must know. It is fixed for the keeper's life.
+type start struct {
+	Module, Token, Serial string
+	PIN                   PIN
+	Env                   []string
+	Dir                   string
+	Signers               int
+	SignerCommand         []string
+	Keys                  []startKey
+	Ceremony              bool
+	Secret                string // the PIN itself: from keeper to signer only
+}
+
+// startKey is a KeyConfig on the wire.
+type startKey struct {
+	Label  string
+	SPKI   []byte
+	Policy []byte
+}
+
+// report is what a keeper tells the daemon, and a signer its keeper.
+type report struct {
+	PID     int      // with a lane: the signer that serves it
+	Ended   int      // a signer that has ended
+	Failure *failure // why no signer could be started
+}
+
+const maxPacket = 128 << 10
+
+// send writes one packet, with a file where there is one.
+func send(c *net.UnixConn, v any, file *os.File) error {
+	b, err := json.Marshal(v)
+	if err != nil {
+		return err
+	}
+	if len(b) > maxPacket {
+		return fmt.Errorf("packet of %d bytes", len(b))
+	}
+	var rights []byte
+	if file != nil {
+		rights = syscall.UnixRights(int(file.Fd()))
+	}
+	_, _, err = c.WriteMsgUnix(b, rights, nil)
+	return err
+}
+
+// receive reads one packet and the file that came with it.
+func receive(c *net.UnixConn, v any) (*os.File, error) {
+	b, oob := make([]byte, maxPacket), make([]byte, syscall.CmsgSpace(4))
+	n, oobn, _, _, err := c.ReadMsgUnix(b, oob)
+	if err != nil {
+		return nil, err
+	}
+	if n == 0 {
+		return nil, fmt.Errorf("the other side has ended: %w", net.ErrClosed)
+	}
+	file, err := fileOf(oob[:oobn])
+	if err != nil {
+		return nil, err
+	}
+	return file, json.Unmarshal(b[:n], v)
+}
+
+func fileOf(oob []byte) (*os.File, error) {
+	if len(oob) == 0 {
+		return nil, nil
+	}
+	messages, err := syscall.ParseSocketControlMessage(oob)
+	if err != nil || len(messages) != 1 {
+		return nil, errProtocol
+	}
+	fds, err := syscall.ParseUnixRights(&messages[0])
+	if err != nil || len(fds) != 1 {
+		return nil, errProtocol
+	}
+	syscall.CloseOnExec(fds[0])
+	return os.NewFile(uintptr(fds[0]), "lane"), nil
+}
+
+// socketPair makes two connected unix sockets.
+func socketPair(kind int) (ours, theirs *os.File, err error) {
+	fds, err := syscall.Socketpair(syscall.AF_UNIX, kind|syscall.SOCK_CLOEXEC, 0)
+	if err != nil {
+		return nil, nil, fmt.Errorf("socket pair: %w", err)
+	}
+	return os.NewFile(uintptr(fds[0]), "ours"), os.NewFile(uintptr(fds[1]), "theirs"), nil
+}
+
+// unixConn turns a socket into a connection with deadlines; the file is closed.
+func unixConn(f *os.File) (*net.UnixConn, error) {
+	defer f.Close()
+	c, err := net.FileConn(f)
+	if err != nil {
+		return nil, err
+	}
+	u, ok := c.(*net.UnixConn)
+	if !ok {
+		c.Close()
+		return nil, errProtocol
+	}
+	return u, nil
+}

@@ -1,0 +1,143 @@
+package hsm
+
+import (
+	"bufio"
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"os"
+	"slices"
+	"time"
+)
+
+// lane is the daemon's end of one signer. Its goroutine alone uses the connection.
+type lane struct {
+	token *Token
+	conn  net.Conn
+	in    *bufio.Reader
+	buf   []byte
+	frame []byte
+	id    uint64
+}
+
+// serve signs what comes from the queue until ctx ends or the signer fails; then its process must be replaced.
+func (l *lane) serve(ctx context.Context) error {
+	if err := l.hello(); err != nil {
+		return err
+	}
+	for {
+		select {
+		case <-ctx.Done():
+			return nil
+		case s := <-l.token.queue:
+			if s.ctx.Err() != nil {
+				close(s.done)
+				continue
+			}
+			err := l.exchange(s)
+			s.last = err
+			close(s.done)
+			if err != nil {
+				return err
+			}
+		}
+	}
+}
+
+// hello makes sure that both ends speak the same wire: the binary on disk may have been replaced since the daemon started.
+func (l *lane) hello() error {
+	typ, body, grown, err := readFrame(l.in, l.buf)
+	l.buf = grown
+	if err != nil {
+		return fmt.Errorf("read from signer: %w", err)
+	}
+	return checkHello(typ, body)
+}
+
+// exchange sends the open items of a share and takes what comes back. An error means that the process is out of service.
+func (l *lane) exchange(s *share) error {
+	at := s.open()
+	items := make([][]byte, len(at))
+	for n, i := range at {
+		items[n] = s.items[i]
+	}
+	l.id++
+	l.frame = appendRequest(l.frame[:0], request{Op: s.op, ID: l.id, Key: s.key, Kind: s.kind, Items: items})
+	if err := l.conn.SetDeadline(time.Now().Add(l.token.cfg.Deadline)); err != nil {
+		return err
+	}
+	if _, err := l.conn.Write(l.frame); err != nil {
+		return fmt.Errorf("send to signer: %w", err)
+	}
+	for next := 0; next < l.expected(s, at); {
+		a, err := l.answer()
+		if err != nil {
+			return err
+		}
+		if int(a.First) != next || next+len(a.Results) > len(at) {
+			return errProtocol
+		}
+		for n, r := range a.Results {
+			if err := l.take(s, at[next+n], r); err != nil {
+				return err
+			}
+		}
+		next += len(a.Results)
+	}
+	return nil
+}
+
+// expected is how many results a request has: one for each TBS, else one.
+func (l *lane) expected(s *share, at []int) int {
+	if s.op == opSign {
+		return len(at)
+	}
+	return 1
+}
+
+// answer reads one answer; every answer renews the deadline, because each carries at least one signature.
+func (l *lane) answer() (answer, error) {
+	typ, body, grown, err := readFrame(l.in, l.buf)
+	l.buf = grown
+	if errors.Is(err, os.ErrDeadlineExceeded) {
+		return answer{}, fmt.Errorf("signer did not answer within %v", l.token.cfg.Deadline)
+	}
+	if err != nil {
+		return answer{}, fmt.Errorf("read from signer: %w", err)
+	}
+	a, err := parseAnswer(typ, body)
+	if err != nil {
+		return a, err
+	}
+	if a.ID != l.id {
+		return a, errProtocol
+	}
+	return a, l.conn.SetDeadline(time.Now().Add(l.token.cfg.Deadline))
+}
+
+// take judges one result. An error takes the process out of service; the item stays open and is tried elsewhere.
+func (l *lane) take(s *share, i int, r result) error {
+	t := l.token
+	switch {
+	case r.Code == codeDone && s.public != nil:
+		sig := slices.Clone(r.Bytes)
+		if err := verify(s.public, s.items[i], sig); err != nil {
+			t.wrong.Add(1)
+			return fmt.Errorf("the token lies: %w", err)
+		}
+		t.signatures.Add(1)
+		s.results[i] = sig
+	case r.Code == codeDone:
+		s.results[i] = slices.Clone(r.Bytes)
+	case r.Code == codeToken:
+		return &failure{Code: r.Code, Text: string(r.Bytes)}
+	default:
+		if r.Code == codeRefused {
+			t.refused.Add(1)
+			t.log.Error("signer refused", "kind", s.kind, "why", string(r.Bytes))
+		}
+		s.errs[i] = &failure{Code: r.Code, Text: string(r.Bytes)}
+	}
+	return nil
+}

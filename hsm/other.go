@@ -1,0 +1,22 @@
+//go:build !linux
+
+package hsm
+
+import "context"
+
+// Check judges a TBS in the signer process before it is signed.
+type Check func(policy []byte) (func(kind string, tbs []byte) error, error)
+
+// RunKeeper says that this system has no token support.
+func RunKeeper() error { return ErrUnsupported }
+
+// RunSigner says that this system has no token support.
+func RunSigner(Check) error { return ErrUnsupported }
+
+func automatic() int { return 1 }
+
+func (t *Token) supervise(ctx context.Context) {
+	defer close(t.done)
+	t.setWhy(&failure{Code: codeUnsupported, Text: "tokens need Linux: signers are handed over by unix sockets"})
+	<-ctx.Done()
+}

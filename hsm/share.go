@@ -1,0 +1,81 @@
+package hsm
+
+import (
+	"context"
+	"crypto"
+	"errors"
+	"fmt"
+)
+
+// share is a piece of a batch on its way through one signer after another, until every item has a result or a final error. While a
+// lane has it, it is the lane's; run gets it back over done.
+type share struct {
+	op     byte
+	key    uint16
+	kind   string
+	items  [][]byte
+	public crypto.PublicKey // to verify with; nil where the results are no signatures
+
+	results [][]byte
+	errs    []error // final ones
+	last    error   // why the open items have no result yet
+	done    chan struct{}
+	ctx     context.Context // of the caller: a lane drops a share that nobody waits for
+}
+
+func newShare(op byte, key uint16, kind string, items [][]byte, public crypto.PublicKey) *share {
+	return &share{op: op, key: key, kind: kind, items: items, public: public,
+		results: make([][]byte, len(items)), errs: make([]error, len(items))}
+}
+
+// open lists the items without result; of an op that is no signature, all belong together.
+func (s *share) open() (at []int) {
+	for i := range s.items {
+		if s.results[i] == nil && s.errs[i] == nil {
+			at = append(at, i)
+		}
+	}
+	if s.op != opSign && (s.results[0] != nil || s.errs[0] != nil) {
+		return nil
+	}
+	return at
+}
+
+// run gives a share to the signers, again and again, until it is done or ctx ends. The error is for the items that are still open.
+func (t *Token) run(ctx context.Context, s *share) error {
+	ctx, cancel := context.WithTimeoutCause(ctx, patience*t.cfg.Deadline, fmt.Errorf("no signer answered within %v: %w", patience*t.cfg.Deadline, ErrUnavailable))
+	defer cancel()
+	for len(s.open()) > 0 {
+		try := *s // a lane may keep a share past our patience: it never writes into what we return
+		try.results, try.errs = append([][]byte(nil), s.results...), append([]error(nil), s.errs...)
+		try.done, try.ctx = make(chan struct{}), ctx
+		select {
+		case t.queue <- &try:
+		default:
+			return ErrBusy
+		}
+		select {
+		case <-try.done:
+			s.results, s.errs, s.last = try.results, try.errs, try.last
+		case <-ctx.Done():
+			return t.overdue(ctx, s)
+		case <-t.done:
+			return fmt.Errorf("token was closed: %w", ErrUnavailable)
+		}
+		if len(s.open()) > 0 && ctx.Err() != nil {
+			return t.overdue(ctx, s)
+		}
+	}
+	return nil
+}
+
+// patience is how many deadlines a batch may take, through one process after another.
+const patience = 3
+
+func (t *Token) overdue(ctx context.Context, s *share) error {
+	err := context.Cause(ctx)
+	if !errors.Is(err, ErrUnavailable) {
+		err = fmt.Errorf("%w: %w", ErrUnavailable, err)
+	}
+	return errors.Join(err, s.last, t.Ready())
+}

@@ -204,5 +204,12 @@ func TestFreezeWhileTokenHangs(t *testing.T) {
 	for range cap(results) {
 		<-results
 	}
-	p.refuse(p.item(o.ID, deviceID(999)), ErrFrozen)
+	it, last := p.item(o.ID, deviceID(999)), error(nil)
+	p.eventually("the pool is empty again", func() bool {
+		_, last = p.Submit(p.Context(), it)
+		return !errors.Is(last, ErrSlowDown)
+	})
+	if !errors.Is(last, ErrFrozen) {
+		t.Errorf("after the freeze: %v", last)
+	}
 }

@@ -153,7 +153,7 @@ func (a *Authority) Prepare(in Issuance) (*Prepared, error) {
 		return nil, err
 	}
 	t.notBefore, t.notAfter = in.Profile.validity.window(in.Now, a.config.Certificate.NotAfter)
-	return a.prepare(in.Profile.Kind(), t, in.Now)
+	return a.prepare(in.Profile.Kind(), t)
 }
 
 // template fills in what the profile and the request say.
@@ -184,21 +184,14 @@ func (p *Profile) template(in Issuance) (template, error) {
 }
 
 // prepare completes a template with what this CA adds, and vets what comes out as the signer will.
-func (a *Authority) prepare(kind string, t template, now time.Time) (*Prepared, error) {
+func (a *Authority) prepare(kind string, t template) (*Prepared, error) {
 	c := a.config.Certificate
 	t.algorithm, t.issuer, t.issuerKeyID, t.links = a.algorithm, c.RawSubject, c.SubjectKeyId, a.links
 	tbs, err := t.encode()
 	if err != nil {
 		return nil, fmt.Errorf("encode TBS: %w", err)
 	}
-	p, err := a.Redeem(kind, tbs)
-	if err != nil {
-		return nil, err
-	}
-	if p.NotBefore().Before(now.Add(-maxAge)) {
-		return nil, fmt.Errorf("%w: notBefore %s is too old to be signed", ErrRefused, p.NotBefore().Format(time.RFC3339))
-	}
-	return p, nil
+	return a.Redeem(kind, tbs)
 }
 
 // Redeem makes a Prepared of a TBS that was recorded before: recovery after a crash. It checks it again (ErrRefused), but for its age:

@@ -241,7 +241,9 @@ func (p *Profile) DeviceID(body string, r *Request) (string, error) {
 }
 
 func (p *Profile) idSource() string {
-	return map[string]string{"body": "the request's device_id", "csr": "the CSR's common name"}[p.config.DeviceID.From]
+	return map[string]string{
+		"body": "the request's device_id", "csr": "the CSR's common name", "either": "the request's device_id or the CSR's common name",
+	}[p.config.DeviceID.From]
 }
 
 // matchID says whether the profile takes an id.

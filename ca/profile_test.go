@@ -179,6 +179,9 @@ func TestDeviceID(t *testing.T) {
 		if !errors.Is(err, c.err) || (err == nil && got != c.want) {
 			t.Errorf("from %s, body %.80q, CN %q: %q, %v; want %q, %v", c.from, c.body, c.request.CommonName(), got, err, c.want, c.err)
 		}
+		if errors.Is(err, ErrNoDevice) && strings.HasSuffix(err.Error(), "from ") {
+			t.Errorf("%v: from where?", err)
+		}
 		if err != nil && len(err.Error()) > 400 {
 			t.Errorf("an error of %d characters", len(err.Error()))
 		}

@@ -25,5 +25,5 @@ func (a *Authority) PrepareProof(code string, pub crypto.PublicKey, s Serial, no
 	if end := a.config.Certificate.NotAfter; t.notAfter.After(end) {
 		t.notAfter = end.UTC()
 	}
-	return a.prepare(KindProof, t, now)
+	return a.prepare(KindProof, t)
 }

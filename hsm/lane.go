@@ -64,7 +64,7 @@ func (l *lane) exchange(s *share) error {
 	}
 	l.id++
 	l.frame = appendRequest(l.frame[:0], request{Op: s.op, ID: l.id, Key: s.key, Kind: s.kind, Items: items})
-	if err := l.conn.SetDeadline(time.Now().Add(l.token.cfg.Deadline)); err != nil {
+	if err := l.conn.SetDeadline(time.Now().Add(l.deadline(s.op))); err != nil {
 		return err
 	}
 	if _, err := l.conn.Write(l.frame); err != nil {
@@ -86,6 +86,14 @@ func (l *lane) exchange(s *share) error {
 		next += len(a.Results)
 	}
 	return nil
+}
+
+// deadline is that of one signature; making a key may take a token much longer.
+func (l *lane) deadline(op byte) time.Duration {
+	if op == opSign {
+		return l.token.cfg.Deadline
+	}
+	return max(l.token.cfg.Deadline, startLimit)
 }
 
 // expected is how many results a request has: one for each TBS, else one.

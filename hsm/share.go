@@ -19,6 +19,7 @@ type share struct {
 	results [][]byte
 	errs    []error // final ones
 	last    error   // why the open items have no result yet
+	lost    bool    // the answer to an earlier try never came: it may have been carried out
 	done    chan struct{}
 	ctx     context.Context // of the caller: a lane drops a share that nobody waits for
 }
@@ -43,7 +44,11 @@ func (s *share) open() (at []int) {
 
 // run gives a share to the signers, again and again, until it is done or ctx ends. The error is for the items that are still open.
 func (t *Token) run(ctx context.Context, s *share) error {
-	ctx, cancel := context.WithTimeoutCause(ctx, patience*t.cfg.Deadline, fmt.Errorf("no signer answered within %v: %w", patience*t.cfg.Deadline, ErrUnavailable))
+	limit := patience * t.cfg.Deadline
+	if s.op != opSign {
+		limit = max(limit, startLimit)
+	}
+	ctx, cancel := context.WithTimeoutCause(ctx, limit, fmt.Errorf("no signer answered within %v: %w", limit, ErrUnavailable))
 	defer cancel()
 	for len(s.open()) > 0 {
 		try := *s // a lane may keep a share past our patience: it never writes into what we return
@@ -56,7 +61,7 @@ func (t *Token) run(ctx context.Context, s *share) error {
 		}
 		select {
 		case <-try.done:
-			s.results, s.errs, s.last = try.results, try.errs, try.last
+			s.results, s.errs, s.last, s.lost = try.results, try.errs, try.last, s.lost || try.last != nil
 		case <-ctx.Done():
 			return t.overdue(ctx, s)
 		case <-t.done:

@@ -187,6 +187,9 @@ func (t *Token) ask(ctx context.Context, op byte, kind, label string) (crypto.Pu
 	if err := t.run(ctx, s); err != nil {
 		return nil, err
 	}
+	if s.lost && errors.Is(s.errs[0], ErrExists) { // made by the try whose answer was lost: a question, not a failure
+		return t.ask(ctx, opPublic, "", label)
+	}
 	if s.errs[0] != nil {
 		return nil, s.errs[0]
 	}

@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"log/slog"
 	"os"
 
 	"github.com/spf13/pflag"
@@ -51,7 +50,7 @@ func (e *env) offlineAdmin(ctx context.Context, cfg *Config, a access, f func(co
 	if err := ownsLedger(cfg); err != nil && a.mode != forReading {
 		return err
 	}
-	p, err := openPlant(ctx, cfg, a.mode, slog.New(slog.NewTextHandler(e.stderr, &slog.HandlerOptions{Level: slog.LevelWarn})))
+	p, err := openPlant(ctx, cfg, a.mode, e.warnings())
 	if err != nil {
 		return err
 	}

@@ -204,7 +204,7 @@ func (t *TokenConfig) check() error {
 func parsePKCS11URI(uri string) (label, serial string, err error) {
 	rest, ok := strings.CutPrefix(uri, "pkcs11:")
 	if !ok {
-		return "", "", fmt.Errorf("uri: %q does not begin with pkcs11:", uri)
+		return "", "", fmt.Errorf("uri: %q: want pkcs11: and attributes", uri)
 	}
 	for attribute := range strings.SplitSeq(rest, ";") {
 		name, value, _ := strings.Cut(attribute, "=")

@@ -34,7 +34,8 @@ type initOptions struct {
 	Node                      string
 	Stations, Public, Metrics string // listen addresses
 	Token                     tokenChoice
-	SoftHSM                   bool // make a token where none is named
+	SoftHSM                   bool   // make a token where none is named
+	AWS                       string // endpoint that fleet.yaml names in place of AWS; "" AWS itself
 }
 
 func newInitCommand(e *env) *cobra.Command {
@@ -101,8 +102,13 @@ func fillPlant(ctx context.Context, o initOptions) error {
 			return err
 		}
 	}
-	if err := writeFile(filepath.Join(o.Dir, "profiles/device.yaml"), deviceProfile(), modePublic); err != nil {
+	if err := writeFile(filepath.Join(o.Dir, "profiles/device.yaml"), ca.DefaultProfile(ca.KindDevice), modePublic); err != nil {
 		return err
+	}
+	for _, f := range []struct{ path, template string }{{"fleet.yaml", "fleet.yaml"}, {"jitp/sensor.json", "sensor.json"}} {
+		if err := writeTemplate(filepath.Join(o.Dir, f.path), f.template, map[string]string{"Endpoint": o.AWS}); err != nil {
+			return err
+		}
 	}
 	err := ledger.Create(ledger.Config{Path: filepath.Join(o.Dir, "ledger/ledger.db")}, o.Node)
 	if err != nil && !errors.Is(err, os.ErrExist) {
@@ -183,5 +189,3 @@ func parseTokenEnv(pairs []string) (map[string]string, error) {
 	}
 	return env, nil
 }
-
-func deviceProfile() []byte { return []byte(ca.KindDevice) }

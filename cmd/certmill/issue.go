@@ -200,6 +200,8 @@ func problemExit(p *client.Problem) int {
 		return exitStorage
 	case client.CodeNotAllowed, client.CodeStationNotAllowed:
 		return exitNotAllowed
+	case client.CodeInvalid:
+		return exitUsage
 	}
 	if p.Retryable {
 		return exitTryAgain

@@ -206,15 +206,5 @@ func (noToken) Sign(_ context.Context, _ string, tbs [][]byte) (sigs [][]byte, e
 	return make([][]byte, len(tbs)), errs
 }
 
-// ready reports whether every token could sign now.
-func (p *plant) ready() error {
-	for name, t := range p.tokens {
-		if err := t.Ready(); err != nil {
-			return fmt.Errorf("token %s: %w", name, err)
-		}
-	}
-	return nil
-}
-
 // grace is how long what was begun may take to end when a service stops.
 const grace = 10 * time.Second

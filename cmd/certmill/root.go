@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"strings"
 
 	"github.com/spf13/cobra"
 )
@@ -19,8 +20,11 @@ func run(ctx context.Context, e *env, args []string) int {
 	var ee *exitError
 	if !errors.As(err, &ee) {
 		ee = &exitError{code: exitFailed, err: err}
-		if ctx.Err() != nil {
+		switch {
+		case ctx.Err() != nil:
 			ee.code = exitInterrupted
+		case strings.HasPrefix(err.Error(), "unknown command "), strings.Contains(err.Error(), " arg(s), "): // cobra has no types for them
+			ee.code, ee.hint = exitUsage, "certmill --help"
 		}
 	}
 	if !errors.Is(ee, errSilent) {
@@ -45,10 +49,11 @@ func newRoot(e *env) *cobra.Command {
 	pf := root.PersistentFlags()
 	pf.StringVarP(&e.config, "config", "c", "", "configuration `FILE` (default: $CERTMILL_CONFIG, ./certmill.yaml, /etc/certmill/certmill.yaml)")
 	pf.StringVarP(&e.output, "output", "o", "table", "output `FORMAT`: table, json or jsonl")
+	root.PersistentPreRunE = func(*cobra.Command, []string) error { return e.checkOutput() }
 	root.SetFlagErrorFunc(func(c *cobra.Command, err error) error {
 		return fail(exitUsage, c.CommandPath()+" --help", "%w", err)
 	})
-	root.AddCommand(newQuickstartCommand(e), newInitCommand(e), newCeremonyCommand(e), newServeCommand(e), newStatusCommand(e),
+	root.AddCommand(newInitCommand(e), newCeremonyCommand(e), newServeCommand(e), newStatusCommand(e),
 		newOrderCommand(e), newStationCommand(e), newIssueCommand(e), newFreezeCommand(e), newUnfreezeCommand(e),
 		newCACommand(e), newProfileCommand(e), newInspectCommand(e), newAWSCommand(e), newSimulateCommand(e))
 	return root

@@ -12,6 +12,7 @@ type inner struct {
 type document struct {
 	Version int              `yaml:"version"`
 	Tokens  map[string]inner `yaml:"tokens"`
+	List    []string         `yaml:"list"`
 }
 
 func TestDecode(t *testing.T) {
@@ -24,6 +25,7 @@ func TestDecode(t *testing.T) {
 		{"empty", "", "file is empty"},
 		{"two documents", "version: 1\n---\nversion: 2\n", "more than one YAML document"},
 		{"not YAML", "version: \"1\n", "line 1: "},
+		{"a document on which the library panics", "list: !00\n0000", "not valid YAML"},
 		{"too large", strings.Repeat("#", MaxBytes+1), "more than"},
 	} {
 		t.Run(c.name, func(t *testing.T) {

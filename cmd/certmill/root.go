@@ -53,7 +53,7 @@ func newRoot(e *env) *cobra.Command {
 	root.SetFlagErrorFunc(func(c *cobra.Command, err error) error {
 		return fail(exitUsage, c.CommandPath()+" --help", "%w", err)
 	})
-	root.AddCommand(newInitCommand(e), newCeremonyCommand(e), newServeCommand(e), newStatusCommand(e),
+	root.AddCommand(newQuickstartCommand(e), newInitCommand(e), newCeremonyCommand(e), newServeCommand(e), newStatusCommand(e),
 		newOrderCommand(e), newStationCommand(e), newIssueCommand(e), newFreezeCommand(e), newUnfreezeCommand(e),
 		newCACommand(e), newProfileCommand(e), newInspectCommand(e), newAWSCommand(e), newSimulateCommand(e))
 	return root

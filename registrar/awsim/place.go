@@ -1,5 +1,7 @@
 package awsim
 
+import "strings"
+
 // place is an account in a region: where a resource of AWS IoT lives.
 type place struct{ account, region string }
 
@@ -13,3 +15,9 @@ func (p place) arn(what string) string {
 
 // global is the place of what an account has once: its IAM.
 func global(account string) place { return place{account, "aws-global"} }
+
+// placeOfKey reads region/account, the order of keys that are looked up by region first.
+func placeOfKey(key string) place {
+	region, account, _ := strings.Cut(key, "/")
+	return place{account, region}
+}

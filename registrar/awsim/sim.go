@@ -11,13 +11,15 @@ import (
 	"path/filepath"
 	"sync"
 	"time"
+
+	"golang.org/x/time/rate"
 )
 
 // Config says what is simulated. Only Dir is required.
 type Config struct {
 	Listen string // host:port of the HTTP endpoint; "" is a free port on 127.0.0.1
 	MQTT   string // host:port of the MQTT listener; "" is a free port on 127.0.0.1
-	Dir    string // where the state is kept: state.db, ca.pem, ca-key.pem; made where it is missing
+	Dir    string // where the state is kept: state.db, ca.pem; made where it is missing
 
 	Accounts       []string // those that exist, 12 digits each; empty: all of them
 	Regions        []string // those that exist; empty: all of them
@@ -43,7 +45,12 @@ type Sim struct {
 
 	http     *http.Server
 	listener net.Listener
+	front    *front
 
+	limitsMu sync.Mutex
+	limits   map[place]*rate.Limiter // guarded by limitsMu
+
+	ctx     context.Context // ends when the simulator does
 	stop    context.CancelCauseFunc
 	running sync.WaitGroup // the goroutines of Start
 	done    chan struct{}  // closed when all has ended
@@ -57,17 +64,39 @@ func Start(ctx context.Context, cfg Config) (*Sim, error) {
 	if err != nil {
 		return nil, fmt.Errorf("awsim: %w", err)
 	}
-	if s.listener, err = net.Listen("tcp", s.cfg.Listen); err != nil {
-		return nil, errors.Join(err, s.store.close())
+	if err := s.listen(); err != nil {
+		return nil, errors.Join(fmt.Errorf("awsim: %w", err), s.store.close())
 	}
-	ctx, s.stop = context.WithCancelCause(ctx)
+	s.ctx, s.stop = context.WithCancelCause(ctx)
 	s.http = &http.Server{
 		Handler: s, ReadHeaderTimeout: requestTime, IdleTimeout: time.Minute, MaxHeaderBytes: 64 << 10,
 		ErrorLog: slog.NewLogLogger(s.log.Handler(), slog.LevelDebug),
 	}
 	s.running.Go(func() { s.stop(s.http.Serve(s.listener)) })
-	go s.finish(ctx)
+	s.running.Go(func() { s.stop(s.front.accept(s.ctx)) })
+	go s.finish()
 	return s, nil
+}
+
+// listen opens both ports.
+func (s *Sim) listen() error {
+	var ca *serverCA
+	err := s.store.update(func(tx *tx) (err error) {
+		ca, err = openServerCA(tx, s.CAFile(), s.clock.world())
+		return err
+	})
+	if err != nil {
+		return err
+	}
+	if s.listener, err = net.Listen("tcp", s.cfg.Listen); err != nil {
+		return err
+	}
+	devices, err := net.Listen("tcp", s.cfg.MQTT)
+	if err != nil {
+		return errors.Join(err, s.listener.Close())
+	}
+	s.front = s.newFront(devices, ca)
+	return nil
 }
 
 // open does what needs no network.
@@ -78,7 +107,7 @@ func open(cfg Config) (*Sim, error) {
 	if err := os.MkdirAll(cfg.Dir, 0o700); err != nil {
 		return nil, err
 	}
-	s := &Sim{cfg: cfg, log: cfg.Log, clock: clock{world: cfg.Now}, done: make(chan struct{})}
+	s := &Sim{cfg: cfg, log: cfg.Log, clock: clock{world: cfg.Now}, done: make(chan struct{}), limits: map[place]*rate.Limiter{}}
 	s.services = map[string]http.Handler{
 		"iot":    s.route("iot", iotOperations()),
 		"lambda": s.route("lambda", lambdaOperations()),
@@ -137,16 +166,17 @@ func (s *Sim) restore() error {
 }
 
 // finish waits for the end, whoever brings it, and cleans up.
-func (s *Sim) finish(ctx context.Context) {
-	<-ctx.Done()
-	grace, cancel := context.WithTimeout(context.WithoutCancel(ctx), closeTime)
+func (s *Sim) finish() {
+	<-s.ctx.Done()
+	grace, cancel := context.WithTimeout(context.WithoutCancel(s.ctx), closeTime)
 	defer cancel()
+	hungUp := s.front.hangUp()
 	err := s.http.Shutdown(grace)
 	if err != nil {
 		err = s.http.Close() // somebody is still sending a body
 	}
 	s.running.Wait()
-	s.err = errors.Join(ended(context.Cause(ctx)), err, s.store.close())
+	s.err = errors.Join(ended(context.Cause(s.ctx)), hungUp, err, s.front.stopBrokers(), s.store.close())
 	close(s.done)
 }
 
@@ -178,6 +208,9 @@ func (s *Sim) Wait() error {
 
 // Endpoint is the URL of all services: what AWS_ENDPOINT_URL wants.
 func (s *Sim) Endpoint() string { return "http://" + s.listener.Addr().String() }
+
+// MQTTAddr is the host:port where devices connect, whatever endpoint name they ask for.
+func (s *Sim) MQTTAddr() string { return s.front.listener.Addr().String() }
 
 // CAFile is the path of the CA certificate that signed the MQTT server certificates: what a device trusts in place of Amazon's.
 func (s *Sim) CAFile() string { return filepath.Join(s.cfg.Dir, "ca.pem") }

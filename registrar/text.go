@@ -14,6 +14,21 @@ func (p *Plan) WriteText(w io.Writer) error {
 		fmt.Fprintf(&b, "endpoint override: %s is asked instead of AWS\n\n", o)
 	}
 	p.writeActions(&b)
+	p.writeFindings(&b)
+	fmt.Fprintf(&b, "%s, %s, %d not made\n", count(len(p.Actions), "action", "actions"), count(len(p.BrokenRules), "broken rule", "broken rules"), len(p.NotMade))
+	_, err := w.Write(b.Bytes())
+	return err
+}
+
+// WriteFindings writes only what a plan has to say beside its actions.
+func (p *Plan) WriteFindings(w io.Writer) error {
+	var b bytes.Buffer
+	p.writeFindings(&b)
+	_, err := w.Write(b.Bytes())
+	return err
+}
+
+func (p *Plan) writeFindings(b *bytes.Buffer) {
 	for _, section := range []struct {
 		title    string
 		findings []Finding
@@ -24,11 +39,8 @@ func (p *Plan) WriteText(w io.Writer) error {
 		{"unknown", p.Unknown},
 		{"notes", p.Notes},
 	} {
-		writeFindings(&b, section.title, section.findings)
+		writeSection(b, section.title, section.findings)
 	}
-	fmt.Fprintf(&b, "%s, %s, %d not made\n", count(len(p.Actions), "action", "actions"), count(len(p.BrokenRules), "broken rule", "broken rules"), len(p.NotMade))
-	_, err := w.Write(b.Bytes())
-	return err
 }
 
 func (p *Plan) writeActions(b *bytes.Buffer) {
@@ -48,7 +60,7 @@ func (p *Plan) writeActions(b *bytes.Buffer) {
 	}
 }
 
-func writeFindings(b *bytes.Buffer, title string, findings []Finding) {
+func writeSection(b *bytes.Buffer, title string, findings []Finding) {
 	if len(findings) == 0 {
 		return
 	}

@@ -112,7 +112,10 @@ func classified(operation string, err error) error {
 		e.Kind = kindOfCode(e.Code, err)
 	}
 	var unsupported *unsupportedError
+	var unsent smithy.InvalidParamsError
 	switch {
+	case errors.As(err, &unsent):
+		e.Kind = Permanent
 	case errors.As(err, &unsupported):
 		e.Kind = Unsupported
 	case errors.Is(err, context.Canceled):

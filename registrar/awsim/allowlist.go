@@ -8,30 +8,30 @@ import (
 	"fmt"
 	"io"
 	"maps"
-	"strings"
 
 	"github.com/certmill/certmill/registrar/jitr"
 )
 
-// allowRows are the tables of JITR's allow-lists: place/table/certificate id → row. Every table is there.
-const allowRows table[jitr.Row] = "allow-list"
+// allowItems are the tables of JITR's allow-lists: place/table/certificate id → item. Every table is there.
+const allowItems table[item] = "allow-list"
 
 func allowKey(at place, table, id string) string { return at.key(table + "/" + id) }
 
-// putRow stores a row; one that is there keeps who used it, so that a manifest can be sent again.
-func putRow(tx *tx, at place, table string, row *jitr.Row) error {
-	if err := limitID.check(row.CertificateID); err != nil {
-		return err
-	}
-	row.CertificateID = strings.ToLower(row.CertificateID)
-	there, err := allowRows.get(tx, allowKey(at, table, row.CertificateID))
+// putRow stores a line of a manifest; a row that is there keeps who used it, so that the manifest can be sent again.
+func putRow(tx *tx, at place, table string, line map[string]any) error {
+	row := itemOf(line)
+	id, err := row.id()
 	if err != nil {
 		return err
 	}
-	if there != nil {
-		row.UsedBy = there.UsedBy
+	there, err := allowItems.get(tx, allowKey(at, table, id))
+	if err != nil {
+		return err
 	}
-	return allowRows.put(tx, allowKey(at, table, row.CertificateID), row)
+	if there != nil && (*there)["used_by"] != nil {
+		row["used_by"] = (*there)["used_by"]
+	}
+	return allowItems.put(tx, allowKey(at, table, id), &row)
 }
 
 // Bounds of a manifest that is read line by line.
@@ -44,7 +44,7 @@ const (
 func (s *Sim) fill(ctx context.Context, r io.Reader, at place, table string) (n int, err error) {
 	lines := bufio.NewScanner(r)
 	lines.Buffer(make([]byte, 0, maxLine), maxLine)
-	batch := make([]*jitr.Row, 0, batchRows)
+	batch := make([]map[string]any, 0, batchRows)
 	flush := func() error {
 		err := s.store.update(func(tx *tx) error {
 			for _, row := range batch {
@@ -64,8 +64,8 @@ func (s *Sim) fill(ctx context.Context, r io.Reader, at place, table string) (n 
 		if len(lines.Bytes()) == 0 {
 			continue
 		}
-		row := new(jitr.Row)
-		if err := json.Unmarshal(lines.Bytes(), row); err != nil {
+		var row map[string]any
+		if err := json.Unmarshal(lines.Bytes(), &row); err != nil {
 			err = errors.Join(flush(), fmt.Errorf("line %d: %w", line, err))
 			return n, err
 		}
@@ -89,15 +89,15 @@ type lambdaList struct {
 
 func (l lambdaList) Look(_ context.Context, id string) (row jitr.Row, err error) {
 	err = l.store.view(func(tx *tx) error {
-		r, err := allowRows.get(tx, allowKey(l.at, l.table, id))
+		there, err := allowItems.get(tx, allowKey(l.at, l.table, id))
 		if err != nil {
 			return err
 		}
-		if r == nil {
+		if there == nil {
 			return jitr.ErrNotFound
 		}
-		row = *r
-		return nil
+		row, err = there.row()
+		return err
 	})
 	return row, err
 }
@@ -106,17 +106,19 @@ func (l lambdaList) Look(_ context.Context, id string) (row jitr.Row, err error)
 func (l lambdaList) MarkUsed(_ context.Context, id, thing string) error {
 	return l.store.update(func(tx *tx) error {
 		key := allowKey(l.at, l.table, id)
-		r, err := allowRows.get(tx, key)
-		switch {
-		case err != nil:
+		there, err := allowItems.get(tx, key)
+		if err != nil {
 			return err
-		case r == nil:
+		}
+		if there == nil {
 			return jitr.ErrNotFound
-		case r.UsedBy != "" && r.UsedBy != thing:
+		}
+		used := attribute{"S": thing}
+		if have, ok := (*there)["used_by"]; ok && !have.equal(used) {
 			return jitr.ErrConflict
 		}
-		r.UsedBy = thing
-		return allowRows.put(tx, key, r)
+		(*there)["used_by"] = used
+		return allowItems.put(tx, key, there)
 	})
 }
 

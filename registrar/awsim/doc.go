@@ -25,5 +25,6 @@
 //     understood, of actions only Lambda; a failing function is not retried, the device's next connect heals it.
 //   - Lambda: every function that a rule names is certmill's JITR handler, whatever its code; its environment (TABLE, POLICY,
 //     GRACE) is that of CreateFunction or UpdateFunctionConfiguration, with the handler's defaults where there was none.
+//   - DynamoDB: every table is an allow-list with the key certificate_id; of expressions, what such a list needs; no streams.
 //   - Metrics, CloudWatch, CloudTrail (P-05, P-06): the log says instead why a first connect failed.
 package awsim

@@ -7,6 +7,8 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"github.com/certmill/certmill/registrar/jitr"
 )
 
 // jitrStack makes policy and rule, and lets the rule invoke the function.
@@ -59,13 +61,14 @@ func TestJITR(t *testing.T) {
 	}
 }
 
-func (a *account) row(cert *authority) (out struct{ UsedBy string }) {
+func (a *account) row(cert *authority) (out jitr.Row) {
 	a.t.Helper()
 	err := a.sim.store.view(func(tx *tx) error {
-		r, err := allowRows.get(tx, allowKey(place{a.id, a.region}, "certmill-allow-list", cert.id()))
-		if r != nil {
-			out.UsedBy = r.UsedBy
+		there, err := allowItems.get(tx, allowKey(place{a.id, a.region}, "certmill-allow-list", cert.id()))
+		if err != nil {
+			return err
 		}
+		out, err = there.row()
 		return err
 	})
 	if err != nil {

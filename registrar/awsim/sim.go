@@ -109,10 +109,11 @@ func open(cfg Config) (*Sim, error) {
 	}
 	s := &Sim{cfg: cfg, log: cfg.Log, clock: clock{world: cfg.Now}, done: make(chan struct{}), limits: map[place]*rate.Limiter{}}
 	s.services = map[string]http.Handler{
-		"iot":    s.route("iot", iotOperations()),
-		"lambda": s.route("lambda", lambdaOperations()),
-		"sts":    s.routeQuery("sts", queryXML{stsNamespace}, stsOperations()),
-		"iam":    s.routeQuery("iam", queryXML{iamNamespace}, iamOperations()),
+		"iot":      s.route("iot", iotOperations()),
+		"lambda":   s.route("lambda", lambdaOperations()),
+		"dynamodb": s.routeTarget("DynamoDB_20120810", dynamoOperations()),
+		"sts":      s.routeQuery("sts", queryXML{stsNamespace}, stsOperations()),
+		"iam":      s.routeQuery("iam", queryXML{iamNamespace}, iamOperations()),
 	}
 	s.control = s.controlHandler()
 	var err error

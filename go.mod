@@ -32,20 +32,20 @@ require (
 )
 
 require (
-	github.com/aws/aws-sdk-go-v2/feature/ec2/imds v1.20.8
-	github.com/spf13/pflag v1.0.10
-	github.com/zmap/zcrypto v0.0.0-20260906180147-3ed30b1e9340
+	github.com/aws/aws-lambda-go v1.55.1 // what certmill-lambda runs under
+	github.com/aws/aws-sdk-go-v2/feature/ec2/imds v1.20.8 // turned off where a simulator is asked
+	github.com/aws/aws-sdk-go-v2/service/dynamodb v1.73.2 // the JITR allow-list
+	github.com/spf13/pflag v1.0.10 // cobra's flags, where a function adds several
+	github.com/zmap/zcrypto v0.0.0-20260906180147-3ed30b1e9340 // zlint's parser
 )
 
 require (
 	github.com/VividCortex/ewma v1.2.0 // indirect
 	github.com/acarl005/stripansi v0.0.0-20180116102854-5a71ef0e047d // indirect
-	github.com/aws/aws-lambda-go v1.55.1 // indirect
 	github.com/aws/aws-sdk-go-v2/aws/protocol/eventstream v1.7.26 // indirect
 	github.com/aws/aws-sdk-go-v2/internal/configsources v1.5.11 // indirect
 	github.com/aws/aws-sdk-go-v2/internal/endpoints/v2 v2.8.11 // indirect
 	github.com/aws/aws-sdk-go-v2/internal/v4a v1.5.11 // indirect
-	github.com/aws/aws-sdk-go-v2/service/dynamodb v1.73.2 // indirect
 	github.com/aws/aws-sdk-go-v2/service/internal/accept-encoding v1.13.24 // indirect
 	github.com/aws/aws-sdk-go-v2/service/internal/endpoint-discovery v1.13.11 // indirect
 	github.com/aws/aws-sdk-go-v2/service/internal/presigned-url v1.14.11 // indirect

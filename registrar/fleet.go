@@ -171,9 +171,9 @@ func (f *Fleet) checkProvisioning(p provisioningFile) error {
 	case p.JITP != "" && p.JITR != "":
 		return fmt.Errorf("provisioning: give jitp or jitr, not both (CA-52)")
 	case p.JITP != "" && !jitpThere:
-		return fmt.Errorf("provisioning: there is no %q under jitp:", p.JITP)
+		return fmt.Errorf("provisioning: no %q stands under jitp", p.JITP)
 	case p.JITR != "" && !jitrThere:
-		return fmt.Errorf("provisioning: there is no %q under jitr:", p.JITR)
+		return fmt.Errorf("provisioning: no %q stands under jitr", p.JITR)
 	}
 	return nil
 }

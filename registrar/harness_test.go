@@ -11,7 +11,6 @@ import (
 	"encoding/pem"
 	"log/slog"
 	"math/big"
-	"net/http"
 	"os"
 	"path/filepath"
 	"strings"
@@ -180,8 +179,3 @@ func reportText(t *testing.T, r *Report) string {
 	}
 	return b.String()
 }
-
-// transport lets a test stand in the way of requests.
-type transport func(*http.Request) (*http.Response, error)
-
-func (t transport) RoundTrip(r *http.Request) (*http.Response, error) { return t(r) }

@@ -71,7 +71,7 @@ func parseDocument(text string) (*document, error) {
 		list = slices.Concat([]byte("["), list, []byte("]"))
 	}
 	if err := json.Unmarshal(list, &d.statements); err != nil {
-		return nil, fmt.Errorf("Statement: %w", err)
+		return nil, fmt.Errorf("element Statement: %w", err)
 	}
 	if len(d.statements) == 0 {
 		return nil, errors.New("no Statement")

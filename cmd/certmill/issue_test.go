@@ -36,7 +36,8 @@ func TestBulkKilledAndResumed(t *testing.T) {
 		if err := c.Start(); err != nil {
 			t.Fatal(err)
 		}
-		timer := time.AfterFunc(time.Duration(15+rand.IntN(70))*time.Millisecond, func() { c.Process.Kill() })
+		// The longer it takes, the later the kill: on a busy machine a start alone takes more than the first limits.
+		timer := time.AfterFunc(time.Duration(15+rand.IntN(70+10*kills))*time.Millisecond, func() { c.Process.Kill() })
 		c.Wait()
 		timer.Stop()
 		switch code = c.ProcessState.ExitCode(); code {

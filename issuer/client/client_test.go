@@ -303,8 +303,9 @@ func TestLoadStation(t *testing.T) {
 	}{
 		{yaml: "server: https://h:1\n", want: Station{"https://h:1", "DIR/station.key", "DIR/station.crt", "DIR/ca.crt"}},
 		{yaml: "server: https://h:1\nkey: k/x.key\ncert: /abs.crt\n", want: Station{"https://h:1", "DIR/k/x.key", "/abs.crt", "DIR/ca.crt"}},
-		{yaml: "", err: "server is missing"},
-		{yaml: "server: https://h:1\nkeys: x\n", err: `unknown field "keys"`},
+		{yaml: "", err: "file is empty"},
+		{yaml: "key: k.pem\n", err: "server is missing"},
+		{yaml: "server: https://h:1\nkeys: x\n", err: `line 2: unknown key "keys"; did you mean "key"?`},
 	} {
 		t.Run(tt.yaml, func(t *testing.T) {
 			dir := t.TempDir()

@@ -334,7 +334,7 @@ func (f *Faults) Corrupt(when Times, oneIn int, seed uint64) {
 }
 
 // LimitSessions gives the token n sessions over all processes (0: no limit). Those of a process that ends without closing them count for
-// a while longer.
+// a while longer. A YubiHSM 2 is LimitSessions(16, 30*time.Second).
 func (f *Faults) LimitSessions(n int, linger time.Duration) {
 	atomic.StoreUint64(&f.state.linger, uint64(linger))
 	atomic.StoreUint64(&f.state.maxSessions, uint64(n))

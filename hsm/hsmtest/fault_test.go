@@ -4,6 +4,7 @@ package hsmtest_test
 
 import (
 	"fmt"
+	"math/rand/v2"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -87,10 +88,11 @@ func TestReboot(t *testing.T) {
 	cfg, f := faulty(t)
 	p := readyPeer(t, cfg)
 	p.want("sign 0", signed)
-	f.Reboot(100 * time.Millisecond)
+	f.Reboot(hsmtest.Forever)
 	p.want("slots", "ok 0")
 	p.want("sign 0", invalid)
-	time.Sleep(110 * time.Millisecond)
+	f.Away(50 * time.Millisecond)
+	waitFor(t, "the token is back", func() bool { return p.do("slots") == "ok 2" })
 	p.want("sign 0", invalid)
 	p.want("close 0", invalid)
 	p.want("open", "ok 1")
@@ -145,6 +147,79 @@ func TestLoseSessionsOrLogin(t *testing.T) {
 	p.want("sign 1", "0 objects")
 	p.want("login 1 "+p.pin, "ok")
 	p.want("sign 1", signed)
+}
+
+// An operation ends with the error: the next one begins anew.
+func TestLossWithinAnOperation(t *testing.T) {
+	cfg, f := faulty(t)
+	p := readyPeer(t, cfg)
+	p.want("begin 0", "ok")
+	f.LoseLogins()
+	p.want("finish 0", notLoggedIn)
+	p.want("login 0 "+p.pin, "ok")
+	p.want("begin 0", "ok")
+	f.Return(hsmtest.Sign, hsmtest.Next(1), pkcs11.CKR_FUNCTION_FAILED)
+	p.want("finish 0", "0x6")
+	p.want("sign 0", signed)
+	f.Delay(hsmtest.Sign, 200*time.Millisecond) // a signature that is on its way is lost with its session
+	p.tell("sign 0")
+	waitFor(t, "the signature is on its way", func() bool { return f.Counts().Calls[hsmtest.Sign] == 4 })
+	f.Reboot(0)
+	if got := p.answer(); got != invalid {
+		t.Errorf("a signature that a reboot overtook: %s, want %s", got, invalid)
+	}
+}
+
+// The module itself stands what it does: threads that sign while sessions vanish under them, in two processes.
+func TestStorm(t *testing.T) {
+	cfg, f := faulty(t)
+	seed := rand.Uint64()
+	t.Logf("seed %d", seed)
+	peers := []*peer{readyPeer(t, cfg), readyPeer(t, cfg)}
+	for _, p := range peers {
+		p.tell("storm 4 3s " + p.pin)
+	}
+	end := time.Now().Add(2500 * time.Millisecond)
+	for step := range hsmtest.Schedule(seed) {
+		if time.Now().After(end) {
+			break
+		}
+		if strings.HasPrefix(step.Name, "crash") || strings.HasPrefix(step.Name, "hang") || strings.HasPrefix(step.Name, "corrupt") {
+			continue // here, a process that ends or waits is a bug of the module, and so is a wrong signature
+		}
+		time.Sleep(step.After)
+		step.Do(f)
+	}
+	for _, p := range peers {
+		if got := p.answer(); got != "ok wrong 0 signed true" {
+			t.Error(got)
+		}
+	}
+	t.Logf("%+v", f.Counts())
+}
+
+// A module may refuse to be initialized once its process has forked, and so it may in the child.
+func TestRefuseFork(t *testing.T) {
+	cfg, f := faulty(t)
+	compiler, err := exec.LookPath("cc")
+	if err != nil {
+		t.Skip("no C compiler")
+	}
+	forks := filepath.Join(t.TempDir(), "forks")
+	if out, err := exec.CommandContext(t.Context(), compiler, "-Wall", "-Wextra", "-Werror", "-o", forks, "testdata/forks.c", "-ldl").CombinedOutput(); err != nil {
+		t.Fatalf("%v\n%s", err, out)
+	}
+	for _, c := range []struct {
+		refuse bool
+		want   string
+	}{{false, "child 0\nparent 0\n"}, {true, "child 5\nparent 5\n"}} {
+		f.Quirks(hsmtest.Quirks{RefuseFork: c.refuse})
+		run := exec.CommandContext(t.Context(), forks, cfg.Module)
+		run.Env = append(os.Environ(), cfg.Env...)
+		if out, err := run.CombinedOutput(); err != nil || string(out) != c.want {
+			t.Errorf("refuse %v: %v, %q, want %q", c.refuse, err, out, c.want)
+		}
+	}
 }
 
 func TestHang(t *testing.T) {
@@ -250,7 +325,7 @@ func TestCrash(t *testing.T) {
 	q.want("login 0 "+q.pin, "ended")
 }
 
-// 32 sessions make 32 signatures in the time of one.
+// 32 sessions make 32 signatures in the time of one: one after another, these would take 6.4 s.
 func TestDelayOverlaps(t *testing.T) {
 	cfg, f := faulty(t)
 	p := readyPeer(t, cfg)
@@ -259,14 +334,14 @@ func TestDelayOverlaps(t *testing.T) {
 	}
 	f.Delay(hsmtest.Sign, 50*time.Millisecond)
 	took, err := time.ParseDuration(strings.TrimPrefix(p.do("together 4"), "ok "))
-	if err != nil || took < 200*time.Millisecond || took > 600*time.Millisecond {
+	if err != nil || took < 200*time.Millisecond || took > 3*time.Second {
 		t.Errorf("4 times 50 ms in 32 sessions took %v, %v", took, err)
 	}
 }
 
 func TestSessionLimit(t *testing.T) {
 	cfg, f := faulty(t)
-	f.LimitSessions(4, 300*time.Millisecond)
+	f.LimitSessions(4, 700*time.Millisecond)
 	p, q := readyPeer(t, cfg), readyPeer(t, cfg)
 	p.want("open", "ok 1")
 	q.want("open", "ok 1")
@@ -284,7 +359,7 @@ func TestSessionLimit(t *testing.T) {
 		t.Errorf("%d sessions, want 4 with those that linger", n)
 	}
 	waitFor(t, "lost sessions are freed", func() bool { return q.do("open") != "0xB1" })
-	if after := time.Since(killed); after < 290*time.Millisecond {
+	if after := time.Since(killed); after < 690*time.Millisecond {
 		t.Errorf("freed after %v", after)
 	}
 	r := newPeer(t, cfg)

@@ -149,6 +149,7 @@ func servePeer(module string) {
 type user struct {
 	ctx      *pkcs11.Ctx
 	sessions []pkcs11.SessionHandle
+	first    uint // slot, known since the first open
 }
 
 func (u *user) run(line []string) (string, error) {
@@ -189,6 +190,13 @@ func (u *user) run(line []string) (string, error) {
 		return u.sign(h, times)
 	case "together": // all sessions sign n times each, at once: "ok 123ms"
 		return u.together(n)
+	case "storm": // threads, how long, PIN: "ok wrong 0 signed true"
+		return u.storm(n, line[2], strings.Join(line[3:], " "))
+	case "begin":
+		return "", u.begin(h)
+	case "finish":
+		_, err := u.ctx.Sign(h, make([]byte, 32))
+		return "", err
 	case "token":
 		return u.token()
 	case "ec":
@@ -217,7 +225,7 @@ func (u *user) open() (string, error) {
 	if err != nil {
 		return "", err
 	}
-	u.sessions = append(u.sessions, h)
+	u.sessions, u.first = append(u.sessions, h), slot
 	return fmt.Sprint(len(u.sessions) - 1), nil
 }
 
@@ -288,7 +296,7 @@ func (u *user) sign(h pkcs11.SessionHandle, times int) (string, error) {
 	wrong := 0
 	for range times {
 		digest := sha256.Sum256([]byte(rand.Text()))
-		if err := u.ctx.SignInit(h, []*pkcs11.Mechanism{pkcs11.NewMechanism(pkcs11.CKM_ECDSA, nil)}, key); err != nil {
+		if err := u.ctx.SignInit(h, ecdsaMechanism, key); err != nil {
 			return "", err
 		}
 		sig, err := u.ctx.Sign(h, digest[:])
@@ -300,6 +308,51 @@ func (u *user) sign(h pkcs11.SessionHandle, times int) (string, error) {
 		}
 	}
 	return fmt.Sprint("wrong ", wrong), nil
+}
+
+var ecdsaMechanism = []*pkcs11.Mechanism{pkcs11.NewMechanism(pkcs11.CKM_ECDSA, nil)}
+
+func (u *user) begin(h pkcs11.SessionHandle) error {
+	key, err := u.one(h, pkcs11.CKO_PRIVATE_KEY, "k")
+	if err != nil {
+		return err
+	}
+	return u.ctx.SignInit(h, ecdsaMechanism, key)
+}
+
+// storm signs in several threads, each of which opens a session and logs in again after an error, as long as that lasts.
+func (u *user) storm(threads int, long, pin string) (string, error) {
+	d, err := time.ParseDuration(long)
+	if err != nil {
+		return "", err
+	}
+	end := time.Now().Add(d)
+	var wait sync.WaitGroup
+	var signed, wrong atomic.Int64
+	for range threads {
+		wait.Go(func() {
+			for time.Now().Before(end) {
+				h, err := u.ctx.OpenSession(u.first, pkcs11.CKF_SERIAL_SESSION|pkcs11.CKF_RW_SESSION)
+				if err != nil {
+					time.Sleep(time.Millisecond)
+					continue
+				}
+				u.ctx.Login(h, pkcs11.CKU_USER, pin) // another thread may have done it
+				for err == nil && time.Now().Before(end) {
+					var text string
+					if text, err = u.sign(h, 1); err == nil {
+						signed.Add(1)
+					}
+					if text == "wrong 1" {
+						wrong.Add(1)
+					}
+				}
+				u.ctx.CloseSession(h) // fails where it is lost
+			}
+		})
+	}
+	wait.Wait()
+	return fmt.Sprintf("wrong %d signed %v", wrong.Load(), signed.Load() > 0), nil
 }
 
 func (u *user) public(h pkcs11.SessionHandle) (*ecdsa.PublicKey, error) {
@@ -362,6 +415,6 @@ func (u *user) mechanisms() (string, error) {
 			n++
 		}
 	}
-	_, err = u.ctx.GetMechanismInfo(slot, []*pkcs11.Mechanism{pkcs11.NewMechanism(pkcs11.CKM_ECDSA, nil)})
+	_, err = u.ctx.GetMechanismInfo(slot, ecdsaMechanism)
 	return fmt.Sprintf("%d of %d, %v", n, min(len(list), 3), err), nil
 }

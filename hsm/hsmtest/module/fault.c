@@ -222,7 +222,9 @@ static uint64_t count_sessions(void) {
 	for (struct process *p = state->processes; p < state->processes + PROCESSES; p++) {
 		if (p->pid == 0) continue;
 		if (p->lost != state->sessions_lost) p->sessions = 0;
-		if (p != me && ended(p->pid)) {
+		if (p == me || !ended(p->pid)) {
+			p->died = 0;
+		} else {
 			uint64_t zero = 0;
 			atomic_compare_exchange_strong(&p->died, &zero, now());
 			if (state->max_sessions == 0 || p->sessions == 0 || now() >= p->died + state->linger) {

@@ -4,7 +4,6 @@ package hsmtest
 
 import (
 	"bytes"
-	"cmp"
 	"context"
 	_ "embed"
 	"encoding/binary"
@@ -190,7 +189,7 @@ func buildModule(t testing.TB) string {
 
 // compile returns the module, or why it cannot be had here. The header is that of miekg/pkcs11, where Go keeps its modules.
 func compile(ctx context.Context, dir string) (module []byte, skip string, err error) {
-	compiler, err := exec.LookPath(cmp.Or(os.Getenv("CC"), "cc"))
+	compiler, err := exec.LookPath("cc")
 	if err != nil {
 		return nil, "no C compiler", nil
 	}
@@ -255,7 +254,7 @@ func Next(n int) Times { return Times{N: n} }
 // Always is every call until the fault is switched off.
 func Always() Times { return Times{N: Forever} }
 
-// InOneProcess is every call in the first process that meets the fault.
+// InOneProcess is every call in the first process that meets the fault. Its successor is sound.
 func InOneProcess() Times { return Times{N: Forever, One: true} }
 
 // Never switches a fault off.

@@ -468,13 +468,14 @@ func TestBehindPackageHSM(t *testing.T) {
 	for _, fail := range []func(){
 		func() {}, func() { f.Corrupt(hsmtest.Next(1), 1, 0) }, func() { f.Crash(hsmtest.Sign, hsmtest.Next(1)) },
 		func() { f.Return(hsmtest.Sign, hsmtest.Next(1), pkcs11.CKR_DEVICE_ERROR) }, f.LoseSessions,
+		func() { f.Reboot(50 * time.Millisecond) },
 	} {
 		fail()
 		if _, errs := key.Sign(t.Context(), "device", [][]byte{[]byte("tbs")}); errs[0] != nil {
 			t.Error(errs[0])
 		}
 	}
-	if s := token.Stats(); s.Wrong != 1 || s.Signatures != 5 || f.Counts().Corrupted != 1 {
+	if s := token.Stats(); s.Wrong != 1 || s.Signatures != 6 || f.Counts().Corrupted != 1 {
 		t.Errorf("stats %+v", s)
 	}
 }

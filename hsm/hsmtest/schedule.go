@@ -26,8 +26,8 @@ const (
 	ckrSessionHandleInvalid = 0xb3
 )
 
-// Schedule is an endless series of faults, the same for the same seed: log the seed. Every fault passes by itself or strikes a few calls
-// only, so that the token is sound again some 100 ms after the last step. None is a wrong PIN.
+// Schedule is an endless series of faults, the same for the same seed: log the seed. Every fault passes within 100 ms or strikes a few
+// calls only; Clear ends those that still wait for their calls. None is a wrong PIN.
 func Schedule(seed uint64) iter.Seq[Step] {
 	return func(yield func(Step) bool) {
 		r := rand.New(rand.NewPCG(seed, seed))

@@ -125,6 +125,7 @@ func (c *call) refuse(err error) {
 	if c.w.status != 0 {
 		panic(http.ErrAbortHandler)
 	}
+	c.drain()
 	if p.RetryAfter > 0 {
 		c.w.Header().Set("Retry-After", strconv.Itoa(p.RetryAfter))
 	}

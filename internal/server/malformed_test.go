@@ -1,11 +1,14 @@
 package server
 
 import (
+	"bufio"
 	"bytes"
+	"crypto/tls"
 	"crypto/x509"
 	"encoding/base64"
 	"encoding/json"
 	"encoding/pem"
+	"fmt"
 	"io"
 	"net/http"
 	"os"
@@ -136,7 +139,7 @@ func (zeros) Read(b []byte) (int, error) {
 	return len(b), nil
 }
 
-// TestTooLarge: what is too large is refused before it is parsed, and before it is here where its length is said.
+// TestTooLarge: what is too large is refused before it is parsed.
 func TestTooLarge(t *testing.T) {
 	f := newFactory(t, nil)
 	c := f.client(t, f.addStation(t, "line-1"))
@@ -166,6 +169,39 @@ func TestTooLarge(t *testing.T) {
 	}
 	if after := f.ledger.Checkpoint().Size; after != before {
 		t.Errorf("the ledger grew from %d to %d entries", before, after)
+	}
+}
+
+// TestRefusedAfterItIsSent: clients that read nothing before they have sent everything, as Python's http.client, found a broken connection in
+// place of the problem where the body was larger than what the sockets hold.
+func TestRefusedAfterItIsSent(t *testing.T) {
+	f := newFactory(t, nil)
+	cert := f.addStation(t, "line-1")
+	const size = 10 << 20
+	for _, tt := range []struct{ header, code string }{
+		{"Content-Type: application/json", client.CodeTooLarge},
+		{"Content-Type: text/plain", client.CodeContentType},
+	} {
+		conn, err := tls.Dial("tcp", strings.TrimPrefix(f.stations, "https://"), f.client(t, cert).Transport.(*http.Transport).TLSClientConfig)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer conn.Close()
+		_, err = fmt.Fprintf(conn, "POST /v1/orders/O-1/certificates HTTP/1.1\r\nHost: x\r\n%s\r\nContent-Length: %d\r\n\r\n", tt.header, size)
+		if err == nil {
+			_, err = io.CopyN(conn, zeros{}, size)
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+		res, err := http.ReadResponse(bufio.NewReader(conn), nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		answer, err := io.ReadAll(res.Body)
+		if got := codes(t, answer); err != nil || got[0] != tt.code {
+			t.Errorf("got %v, %v, want %s", got, err, tt.code)
+		}
 	}
 }
 

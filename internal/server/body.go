@@ -41,6 +41,7 @@ func (c *call) body(limit int64) ([]byte, error) {
 	if c.r.ContentLength > limit {
 		return nil, refuse(client.CodeTooLarge, "the body has %d octets, more than %d", c.r.ContentLength, limit)
 	}
+	c.reading = true
 	var buf bytes.Buffer
 	buf.Grow(int(max(c.r.ContentLength, 0)) + bytes.MinRead)
 	n, err := buf.ReadFrom(io.LimitReader(c.r.Body, limit+1))
@@ -60,9 +61,10 @@ func (c *call) body(limit int64) ([]byte, error) {
 const maxDrain = 16 << 20
 
 // drain takes what is left of a refused body, within its time to arrive: most clients read nothing before they have sent everything, and would
-// find a broken connection in place of the answer. One that waits for 100 Continue is not asked for it.
+// find a broken connection in place of the answer. One that waits for 100 Continue, which the first read
+// would send, is not asked to go on.
 func (c *call) drain() {
-	if c.r.Header.Get("Expect") == "" {
+	if c.reading || c.r.Header.Get("Expect") == "" {
 		_, _ = io.CopyN(io.Discard, c.r.Body, maxDrain) // what it ends with changes nothing
 	}
 }

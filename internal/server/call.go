@@ -66,6 +66,7 @@ type call struct {
 	id      string
 	station issuer.Station // who asks, at the stations' door
 	actor   string         // who asks, at the admin door
+	reading bool           // the body was asked for
 }
 
 // serve gives a call its id, and its error the form of a problem.

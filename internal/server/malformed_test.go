@@ -8,7 +8,6 @@ import (
 	"encoding/base64"
 	"encoding/json"
 	"encoding/pem"
-	"fmt"
 	"io"
 	"net/http"
 	"os"
@@ -173,28 +172,42 @@ func TestTooLarge(t *testing.T) {
 }
 
 // TestRefusedAfterItIsSent: clients that read nothing before they have sent everything, as Python's http.client, found a broken connection in
-// place of the problem where the body was larger than what the sockets hold.
+// place of the problem where the body was larger than what the sockets hold. So did curl with a stream, for which it expects 100 Continue first.
 func TestRefusedAfterItIsSent(t *testing.T) {
 	f := newFactory(t, nil)
-	cert := f.addStation(t, "line-1")
-	const size = 10 << 20
-	for _, tt := range []struct{ header, code string }{
-		{"Content-Type: application/json", client.CodeTooLarge},
-		{"Content-Type: text/plain", client.CodeContentType},
+	tlsConfig := f.client(t, f.addStation(t, "line-1")).Transport.(*http.Transport).TLSClientConfig
+	for _, tt := range []struct {
+		contentType, expect string
+		length              int64 // as the header says it; -1: sent in chunks
+		code                string
+	}{
+		{client.TypeJSON, "", 10 << 20, client.CodeTooLarge},
+		{"text/plain", "", 10 << 20, client.CodeContentType},
+		{client.TypeJSON, "100-continue", -1, client.CodeTooLarge},
 	} {
-		conn, err := tls.Dial("tcp", strings.TrimPrefix(f.stations, "https://"), f.client(t, cert).Transport.(*http.Transport).TLSClientConfig)
+		conn, err := tls.Dial("tcp", strings.TrimPrefix(f.stations, "https://"), tlsConfig)
 		if err != nil {
 			t.Fatal(err)
 		}
 		defer conn.Close()
-		_, err = fmt.Fprintf(conn, "POST /v1/orders/O-1/certificates HTTP/1.1\r\nHost: x\r\n%s\r\nContent-Length: %d\r\n\r\n", tt.header, size)
-		if err == nil {
-			_, err = io.CopyN(conn, zeros{}, size)
-		}
+		req, err := http.NewRequestWithContext(t.Context(), http.MethodPost, f.stations+"/v1/orders/O-1/certificates", io.LimitReader(zeros{}, 10<<20))
 		if err != nil {
 			t.Fatal(err)
 		}
-		res, err := http.ReadResponse(bufio.NewReader(conn), nil)
+		req.ContentLength = tt.length
+		req.Header.Set("Content-Type", tt.contentType)
+		if tt.expect != "" {
+			req.Header.Set("Expect", tt.expect)
+		}
+		if err := req.Write(conn); err != nil {
+			t.Errorf("%s: %v", tt.code, err)
+			continue
+		}
+		in := bufio.NewReader(conn)
+		res, err := http.ReadResponse(in, req)
+		if err == nil && res.StatusCode == http.StatusContinue {
+			res, err = http.ReadResponse(in, req)
+		}
 		if err != nil {
 			t.Fatal(err)
 		}

@@ -26,7 +26,8 @@ func RunKeeper() error {
 	if _, err := receive(control, &first); err != nil || first.Start == nil {
 		return fmt.Errorf("read start: %w", errors.Join(err, errProtocol))
 	}
-	k := &nursery{control: control, start: *first.Start, want: 1, signers: make(map[int]*child), ended: make(chan int), orders: make(chan order)}
+	k := &nursery{control: control, start: *first.Start, want: 1, signers: make(map[int]*child), ended: make(chan int),
+		orders: make(chan order), gone: make(chan struct{}), stopped: make(chan struct{})}
 	if !k.start.NoLogin {
 		if k.secret, k.source, err = readPIN(k.start.PIN); err != nil {
 			return send(control, report{Failure: &failure{Code: codePIN, Text: err.Error()}}, nil)
@@ -44,10 +45,14 @@ type nursery struct {
 	source  pinSource
 	want    int // processes: one until the first has told how many the token bears
 	signers map[int]*child
-	ended   chan int   // process ids
-	orders  chan order // closed when the daemon is gone
-	failing time.Time  // when the first of the failed starts in a row was
-	last    *failure   // a failure that would only repeat itself: nothing is started any more
+	ended   chan int // process ids
+	orders  chan order
+	gone    chan struct{} // closed when the daemon is
+	stopped chan struct{} // closed when run has returned
+	ready   bool          // a signer was, once: the token and the keys are there
+	noKey   int           // starts in a row that did not find a key
+	failing time.Time     // when the first of the failed starts in a row was
+	last    *failure      // a failure that would only repeat itself: nothing is started any more
 }
 
 // child is a signer process.
@@ -58,23 +63,38 @@ type child struct {
 
 // listen reads the daemon's orders.
 func (k *nursery) listen() {
-	defer close(k.orders)
+	defer close(k.gone)
 	for {
 		var o order
 		if _, err := receive(k.control, &o); err != nil {
 			return
 		}
-		k.orders <- o
+		select {
+		case k.orders <- o:
+		case <-k.stopped:
+			return
+		}
+	}
+}
+
+// left reports whether the daemon is gone. Its signers end before the keeper hears of it, and must not be replaced.
+func (k *nursery) left() bool {
+	select {
+	case <-k.gone:
+		return true
+	default:
+		return false
 	}
 }
 
 // run keeps the number of signers up. A failed start is tried again after a pause, unless it would fail again; then those that run go on.
 func (k *nursery) run() error {
+	defer close(k.stopped)
 	defer k.retireAll()
 	var again <-chan time.Time
 	for {
-		for again == nil && k.last == nil && len(k.signers) < k.want {
-			f := k.spawn()
+		for again == nil && k.last == nil && len(k.signers) < k.want && !k.left() {
+			f := k.judge(k.spawn())
 			if f == nil {
 				k.failing = time.Time{}
 				continue
@@ -96,10 +116,9 @@ func (k *nursery) run() error {
 			again = nil
 		case pid := <-k.ended:
 			delete(k.signers, pid)
-		case o, open := <-k.orders:
-			if !open {
-				return nil
-			}
+		case <-k.gone:
+			return nil
+		case o := <-k.orders:
 			if c := k.signers[o.Kill]; c != nil {
 				c.retire(o.Hung)
 				if o.Useless && again == nil {
@@ -108,6 +127,19 @@ func (k *nursery) run() error {
 			}
 		}
 	}
+}
+
+// judge decides whether a failed start would fail again. A key that is not found may be one that cannot be seen for a moment: the login was lost on the way.
+func (k *nursery) judge(f *failure) *failure {
+	switch {
+	case f == nil:
+		k.ready, k.noKey = true, 0
+	case f.Code == codeNoKey:
+		if k.noKey++; k.ready || k.noKey < 3 {
+			return &failure{Code: codeToken, Text: f.Text, LoggedIn: f.LoggedIn}
+		}
+	}
+	return f
 }
 
 // pause is a twentieth of the time that starts have been failing: a token that comes back is in use soon, and one that stays away

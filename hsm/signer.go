@@ -15,6 +15,7 @@ import (
 	"runtime"
 	"sync"
 	"sync/atomic"
+	"syscall"
 	"time"
 
 	"golang.org/x/time/rate"
@@ -57,7 +58,7 @@ func RunSigner(check Check) error {
 		return err
 	}
 	if err := send(talk, report{PID: os.Getpid(), Ready: ready}, nil); err != nil {
-		return err
+		return nil // the keeper has ended, and nobody needs this process
 	}
 	go untilRetired(talk, lanes)
 	return s.serveAll(lanes)
@@ -212,13 +213,18 @@ func (s *signer) serveAll(lanes []net.Conn) error {
 	for i, l := range lanes {
 		running.Go(func() {
 			defer l.Close()
-			if err := s.serve(l); !errors.Is(err, os.ErrDeadlineExceeded) {
+			if err := s.serve(l); !over(err) {
 				errs[i] = err
 			}
 		})
 	}
 	running.Wait()
 	return errors.Join(errs...)
+}
+
+// over reports whether a lane has ended as it should: the daemon closed it, or the keeper retires this process.
+func over(err error) bool {
+	return errors.Is(err, os.ErrDeadlineExceeded) || errors.Is(err, syscall.EPIPE) || errors.Is(err, syscall.ECONNRESET)
 }
 
 // flushEvery is how often a long request's results are sent on, so that an answer is overdue when one signature is.

@@ -71,12 +71,12 @@ func (m *member) keep(ctx context.Context) error {
 	if err := k.start(); err != nil {
 		return err
 	}
-	ctx, cancel := context.WithCancel(ctx)
-	stop := context.AfterFunc(ctx, func() { k.control.Close() })
+	stop := context.AfterFunc(ctx, func() { k.control.Close() }) // the keeper sees it first, and ends its signers
 	defer stop()
+	ctx, cancel := context.WithCancel(context.WithoutCancel(ctx))
 	err := k.listen(ctx)
+	k.control.Close()
 	cancel()
-	k.control.Close() // the keeper sees it and ends its signers
 	k.lanes.Wait()
 	k.logs.Wait()
 	return errors.Join(err, k.wait())

@@ -2,8 +2,11 @@ package main
 
 import (
 	"context"
+	"fmt"
+	"iter"
 	"math/rand/v2"
 	"os"
+	"slices"
 	"strconv"
 	"sync"
 	"testing"
@@ -12,9 +15,9 @@ import (
 	"github.com/certmill/certmill/issuer/client"
 )
 
-// TestP8KillServe kills the service at any time under load, 20 times (200 with CERTMILL_TEST_LONG). After each restart every
-// acknowledged certificate is there byte for byte, every unanswered request can be repeated, and no intent is left open; at the end no
-// serial stands twice and the order counts exactly the devices.
+// TestP8KillServe kills the service at any time under load, 20 times (200 with CERTMILL_TEST_LONG), and after every other kill once more while it
+// starts. After each restart every certificate acknowledged since the last one is there byte for byte, every unanswered request can be
+// repeated, and no intent is left open; at the end no serial stands twice, the order counts exactly the devices, and the ledger is sound.
 func TestP8KillServe(t *testing.T) {
 	kills := 20
 	if os.Getenv("CERTMILL_TEST_LONG") != "" {
@@ -25,22 +28,41 @@ func TestP8KillServe(t *testing.T) {
 	cl := p.station("line-1")
 	order := p.order(1_000_000)
 	f := &factory{t: t, cl: cl, order: order, acked: make(map[string]client.Answer)}
-	for range kills {
-		f.load(time.Duration(20+rand.IntN(200))*time.Millisecond, s.kill)
+	for i := range kills {
+		f.load(s.kill)
+		if i%2 == 0 {
+			s = p.begin()
+			<-time.After(rand.N(250 * time.Millisecond))
+			s.kill()
+		}
 		s = p.serve()
 		f.recheck()
-		a := p.admin()
-		status, err := a.Status(t.Context())
-		a.Close()
-		if err != nil || status.OpenIntents != 0 {
-			t.Fatalf("after restart: %d open intents, %v", status.OpenIntents, err)
-		}
+		waitFor(t, 10*time.Second, p.nothingOpen, s.log) // without being asked for any of it
 	}
 	f.finish(p)
 	if code := s.stop(t); code != exitDone {
 		t.Errorf("serve ended with %d after SIGTERM\n%s", code, s.log)
 	}
-	t.Logf("P8: %d kills of serve, %d certificates acknowledged, 0 lost, 0 twice", kills, len(f.acked))
+	l, err := openLedger(p.cfg, forReading, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer l.Close()
+	if err := l.Check(); err != nil {
+		t.Error(err)
+	}
+	t.Logf("P8: %d kills of serve, %d certificates acknowledged, 0 lost, 0 twice", kills+kills/2, len(f.acked))
+}
+
+// nothingOpen says whether every intent has its signature.
+func (p *testPlant) nothingOpen() error {
+	a := p.admin()
+	defer a.Close()
+	status, err := a.Status(p.t.Context())
+	if err == nil && status.OpenIntents != 0 {
+		err = fmt.Errorf("%d intents are open", status.OpenIntents)
+	}
+	return err
 }
 
 // factory is a line that never gives up on a device.
@@ -53,77 +75,109 @@ type factory struct {
 	devices int                      // guarded by mu
 	open    []client.Request         // guarded by mu: asked, not answered
 	acked   map[string]client.Answer // guarded by mu
+	fresh   []string                 // guarded by mu: acknowledged since the last restart
 }
 
-// load asks from 16 workers until kill has returned.
-func (f *factory) load(after time.Duration, kill func()) {
+// load asks from 16 workers, half of them for one certificate at a time and half for sixteen, until kill has returned. The kill comes within
+// 200 ms of the first answer.
+func (f *factory) load(kill func()) {
 	ctx, cancel := context.WithCancel(f.t.Context())
+	first, answered := context.WithCancel(ctx)
+	defer answered()
 	var workers sync.WaitGroup
-	for range 16 {
+	for i := range 16 {
 		workers.Go(func() {
 			for ctx.Err() == nil {
-				f.ask(ctx, f.next())
+				f.ask(ctx, 1+i%2*15)
+				answered()
 			}
 		})
 	}
-	<-time.After(after)
+	<-first.Done()
+	<-time.After(rand.N(200 * time.Millisecond))
 	kill()
 	cancel()
 	workers.Wait()
 }
 
-// next is an unanswered request, or a new device.
-func (f *factory) next() client.Request {
+// next are n requests: unanswered ones, then new devices.
+func (f *factory) next(n int) (reqs []client.Request) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	if n := len(f.open); n > 0 {
-		r := f.open[n-1]
-		f.open = f.open[:n-1]
-		return r
+	old := min(n, len(f.open))
+	reqs = append(reqs, f.open[:old]...)
+	f.open = f.open[old:]
+	for len(reqs) < n {
+		f.devices++
+		id := "SENSOR-" + strconv.Itoa(f.devices)
+		reqs = append(reqs, client.Request{DeviceID: id, CSR: newCSR(f.t, id)})
 	}
-	f.devices++
-	id := "SENSOR-" + strconv.Itoa(f.devices)
-	return client.Request{DeviceID: id, CSR: newCSR(f.t, id)}
+	return reqs
 }
 
-func (f *factory) ask(ctx context.Context, r client.Request) {
-	a, err := f.cl.Issue(ctx, f.order, r)
-	f.mu.Lock()
-	defer f.mu.Unlock()
-	if err != nil {
-		f.open = append(f.open, r)
-		if ctx.Err() == nil {
-			f.t.Errorf("%s: %v", r.DeviceID, err)
+// ask asks for n certificates. What is not answered stays open.
+func (f *factory) ask(ctx context.Context, n int) {
+	reqs := f.next(n)
+	done := 0
+	for a, err := range f.answers(ctx, reqs) {
+		if err != nil {
+			if ctx.Err() == nil {
+				f.t.Errorf("%s: %v", reqs[done].DeviceID, err)
+			}
+			break
 		}
-		return
+		a.ClientRef = reqs[done].CSR // to ask again with
+		f.mu.Lock()
+		f.acked[a.DeviceID], f.fresh = a, append(f.fresh, a.DeviceID)
+		f.mu.Unlock()
+		done++
 	}
-	f.remember(r, a)
+	f.mu.Lock()
+	f.open = append(f.open, reqs[done:]...)
+	f.mu.Unlock()
 }
 
-// remember keeps an answer with the request that can be repeated. It is called with mu held.
-func (f *factory) remember(r client.Request, a client.Answer) {
-	a.ClientRef = r.CSR // to ask again with
-	f.acked[r.DeviceID] = a
-}
-
-// recheck asks again for a sample of what was acknowledged, the newest always among it: maps are walked at random.
-func (f *factory) recheck() {
-	n := 0
-	for id, before := range f.acked {
-		if n++; n > 50 {
+// answers asks for one certificate alone and for many in a batch. An error ends it.
+func (f *factory) answers(ctx context.Context, reqs []client.Request) iter.Seq2[client.Answer, error] {
+	return func(yield func(client.Answer, error) bool) {
+		if len(reqs) == 1 {
+			yield(f.cl.Issue(ctx, f.order, reqs[0]))
 			return
 		}
-		now, err := f.cl.Issue(f.t.Context(), f.order, client.Request{DeviceID: id, CSR: before.ClientRef})
-		if err != nil || now.Certificate != before.Certificate || !now.Replayed {
-			f.t.Fatalf("%s after restart: replayed %v, same bytes %v, %v", id, now.Replayed, now.Certificate == before.Certificate, err)
+		for l, err := range f.cl.IssueBatch(ctx, f.order, reqs) {
+			if l.Problem != nil {
+				err = l.Problem
+			}
+			if !yield(l.Answer, err) || err != nil {
+				return
+			}
 		}
 	}
+}
+
+// recheck asks again for everything that was acknowledged since the last restart.
+func (f *factory) recheck() {
+	for some := range slices.Chunk(f.fresh, 500) {
+		reqs := make([]client.Request, len(some))
+		for i, id := range some {
+			reqs[i] = client.Request{DeviceID: id, CSR: f.acked[id].ClientRef}
+		}
+		done := 0
+		for now, err := range f.answers(f.t.Context(), reqs) {
+			before := f.acked[some[done]]
+			if err != nil || now.Certificate != before.Certificate || !now.Replayed {
+				f.t.Fatalf("%s after restart: replayed %v, same bytes %v, %v", some[done], now.Replayed, now.Certificate == before.Certificate, err)
+			}
+			done++
+		}
+	}
+	f.fresh = nil
 }
 
 // finish repeats what is unanswered, then holds every acknowledged certificate against the manifest.
 func (f *factory) finish(p *testPlant) {
 	for len(f.open) > 0 {
-		f.ask(f.t.Context(), f.next())
+		f.ask(f.t.Context(), 1)
 	}
 	a := p.admin()
 	defer a.Close()

@@ -119,8 +119,8 @@ type serving struct {
 	log *lockedBuffer
 }
 
-// serve starts the service and waits until it answers.
-func (p *testPlant) serve() *serving {
+// begin starts the service.
+func (p *testPlant) begin() *serving {
 	p.t.Helper()
 	s := &serving{cmd: command(p.t, "serve", "-c", filepath.Join(p.dir, "certmill.yaml")), log: &lockedBuffer{}}
 	s.cmd.Stderr = s.log
@@ -128,6 +128,13 @@ func (p *testPlant) serve() *serving {
 		p.t.Fatal(err)
 	}
 	p.t.Cleanup(func() { s.kill() })
+	return s
+}
+
+// serve starts the service and waits until it answers.
+func (p *testPlant) serve() *serving {
+	p.t.Helper()
+	s := p.begin()
 	a := p.admin()
 	defer a.Close()
 	waitFor(p.t, 20*time.Second, func() error { _, err := a.Status(p.t.Context()); return err }, s.log)

@@ -8,9 +8,12 @@ import (
 	"github.com/certmill/certmill/issuer/client"
 )
 
-// window is how many lines of a batch are under way at once: enough to fill a commit, few enough that a thousand lines
-// of one station do not stand before everybody else's.
-const window = 256
+// How many lines are under way at once, of one batch and of all that a station has sent: enough to fill a commit, few enough that
+// the lines of one station neither stand before everybody else's nor fill the issuer's pool.
+const (
+	window        = 256
+	stationWindow = 2 * window
+)
 
 // issueBatch answers each line in the order asked. The body is read as a whole first, because its number of lines
 // decides about all of it, and because many clients read nothing before they have sent everything.
@@ -45,20 +48,26 @@ func (c *call) issueBatch() error {
 	return nil
 }
 
-// answers has the lines answered, at most window at a time, and yields a channel for each in the order asked. Whoever
-// ranges over it and takes from every channel waits thereby for every goroutine started.
+// answers has the lines answered, at most window at a time and stationWindow together with the station's other batches, and
+// yields a channel for each in the order asked. Whoever ranges over it and takes from every channel waits thereby for every
+// goroutine started.
 func (c *call) answers(lines [][]byte) <-chan chan client.Line {
 	out := make(chan chan client.Line, window)
+	places := c.s.gates.of(c.station.Name).lines
 	go func() {
 		defer close(out)
 		for _, text := range lines {
-			answer := make(chan client.Line, 1)
 			select {
-			case out <- answer:
+			case places <- struct{}{}:
 			case <-c.r.Context().Done():
 				return
 			}
-			go func() { answer <- c.line(text) }()
+			answer := make(chan client.Line, 1)
+			go func() {
+				answer <- c.line(text)
+				<-places
+			}()
+			out <- answer
 		}
 	}()
 	return out

@@ -8,7 +8,6 @@ import (
 	"errors"
 	"io"
 	"mime"
-	"net/http"
 	"os"
 	"strings"
 	"unicode/utf8"
@@ -42,20 +41,32 @@ func (c *call) body(limit int64) ([]byte, error) {
 	if c.r.ContentLength > limit {
 		return nil, refuse(client.CodeTooLarge, "the body has %d octets, more than %d", c.r.ContentLength, limit)
 	}
+	c.reading = true
 	var buf bytes.Buffer
 	buf.Grow(int(max(c.r.ContentLength, 0)) + bytes.MinRead)
-	_, err := buf.ReadFrom(http.MaxBytesReader(c.w.ResponseWriter, c.r.Body, limit))
-	c.received()
-	var large *http.MaxBytesError
+	n, err := buf.ReadFrom(io.LimitReader(c.r.Body, limit+1))
 	switch {
-	case err == nil:
-		return buf.Bytes(), nil
-	case errors.As(err, &large):
+	case n > limit:
 		return nil, refuse(client.CodeTooLarge, "the body has more than %d octets", limit)
+	case err == nil:
+		c.received()
+		return buf.Bytes(), nil
 	case errors.Is(err, os.ErrDeadlineExceeded):
 		return nil, refuse(client.CodeSlowDown, "the body did not arrive within %s", c.s.Limits.Request)
 	}
 	return nil, refuse(client.CodeBodyMalformed, "the body broke off")
+}
+
+// maxDrain is how much of a refused body is taken and thrown away.
+const maxDrain = 16 << 20
+
+// drain takes what is left of a refused body, within its time to arrive: most clients read nothing before they have sent everything, and would
+// find a broken connection in place of the answer. One that waits for 100 Continue, which the first read
+// would send, is not asked to go on.
+func (c *call) drain() {
+	if c.reading || c.r.Header.Get("Expect") == "" {
+		_, _ = io.CopyN(io.Discard, c.r.Body, maxDrain) // what it ends with changes nothing
+	}
 }
 
 // maxClientRef is the longest client_ref in octets. Device id and slot are the issuer's to judge.

@@ -66,6 +66,7 @@ type call struct {
 	id      string
 	station issuer.Station // who asks, at the stations' door
 	actor   string         // who asks, at the admin door
+	reading bool           // the body was asked for
 }
 
 // serve gives a call its id, and its error the form of a problem.
@@ -125,6 +126,7 @@ func (c *call) refuse(err error) {
 	if c.w.status != 0 {
 		panic(http.ErrAbortHandler)
 	}
+	c.drain()
 	if p.RetryAfter > 0 {
 		c.w.Header().Set("Retry-After", strconv.Itoa(p.RetryAfter))
 	}

@@ -15,7 +15,7 @@ import (
 func (c *call) certificate() error {
 	serial, err := ca.ParseSerial(c.r.PathValue("serial"))
 	if err != nil {
-		return refuse(client.CodeNotFound, "a serial is 40 lower-case hex digits")
+		return refuse(client.CodeNotFound, "a serial is 40 hex digits, the first two 01 to 7f")
 	}
 	crt, err := c.s.Issuer.Certificate(serial)
 	if err != nil {

@@ -261,13 +261,15 @@ func (f *factory) newCA(t *testing.T, role string, curve elliptic.Curve, above *
 	}
 	own := &softSigner{key: key}
 	by := own
+	now := f.clock.now().UTC().Truncate(time.Second)
+	end := now.AddDate(35, 0, 0)
 	var aboveCert *x509.Certificate
 	if above != nil {
 		aboveCert, by = above.Certificate(), above.signer
+		end = aboveCert.NotAfter // not now's: a second may have begun since
 	}
-	now := f.clock.now().UTC().Truncate(time.Second)
 	cfg := ca.HierarchyConfig{Name: role, Role: role, CommonName: "Test " + role, Organization: "Demo", Generation: 1,
-		NotAfter: now.AddDate(35, 0, 0), IssueUntil: now.AddDate(3, 0, 0)}
+		NotAfter: end, IssueUntil: now.AddDate(3, 0, 0)}
 	serial := ca.NewSerial(0x7fff, 0, f.ledger.Cipher(), uint64(len(role)), [8]byte{1})
 	p, err := ca.PrepareCA(cfg, key.Public(), aboveCert, serial, now)
 	if err != nil {

@@ -20,8 +20,9 @@ type gates struct {
 
 // gate counts one station.
 type gate struct {
-	busy int // requests under way; guarded by gates.mu
-	rate *rate.Limiter
+	busy  int           // requests under way; guarded by gates.mu
+	lines chan struct{} // one for each line of a batch under way
+	rate  *rate.Limiter
 }
 
 func newGates(l Limits) *gates { return &gates{limits: l, byName: make(map[string]*gate)} }
@@ -32,7 +33,7 @@ func (g *gates) enter(station string) (leave func(), err error) {
 	defer g.mu.Unlock()
 	one := g.byName[station]
 	if one == nil {
-		one = &gate{rate: g.limiter()}
+		one = &gate{lines: make(chan struct{}, stationWindow), rate: g.limiter()}
 		g.byName[station] = one
 	}
 	if one.busy >= g.limits.Concurrent {
@@ -54,12 +55,16 @@ func (g *gates) limiter() *rate.Limiter {
 	return rate.NewLimiter(rate.Limit(g.limits.Rate), max(int(g.limits.Rate), client.MaxLines))
 }
 
+// of finds the gate of a station that has entered.
+func (g *gates) of(station string) *gate {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	return g.byName[station]
+}
+
 // charge takes n certificates from the station's rate, all or none.
 func (g *gates) charge(station string, n int, now time.Time) error {
-	g.mu.Lock()
-	one := g.byName[station]
-	g.mu.Unlock()
-	r := one.rate.ReserveN(now, n)
+	r := g.of(station).rate.ReserveN(now, n)
 	wait := r.DelayFrom(now)
 	if wait == 0 {
 		return nil

@@ -643,3 +643,38 @@ func TestShutdownFinishesWhatItHasBegun(t *testing.T) {
 		t.Error(err)
 	}
 }
+
+// TestBatchesOfOneStationLeaveRoom: the lines of a station's batches took every place in the issuer's pool, and the other stations were told to
+// slow down.
+func TestBatchesOfOneStationLeaveRoom(t *testing.T) {
+	f := newFactory(t, nil)
+	greedy, other := f.client(t, f.addStation(t, "line-1")), f.client(t, f.addStation(t, "line-2"))
+	f.order(t, issuer.OrderSpec{ID: "O-1"})
+	_, release := f.signer.hold(t)
+	const batches = 3 // of window lines each: more than stationWindow
+	var all sync.WaitGroup
+	for b := range batches {
+		var body bytes.Buffer
+		for n := range window {
+			body.Write(append(marshal(t, ask(t, fmt.Sprintf("unit-%d-%d", b, n))), '\n'))
+		}
+		all.Go(func() {
+			_, answer := send(t, greedy, f.stations, client.TypeNDJSON, &body)
+			if made := bytes.Count(answer, []byte(`{"status":201`)); made != window {
+				t.Errorf("%d of %d made", made, window)
+			}
+		})
+	}
+	eventually(t, func() bool { return f.issuer.OpenIntents() == stationWindow })
+	all.Go(func() {
+		if status, answer := send(t, other, f.stations, client.TypeJSON, bytes.NewReader(marshal(t, ask(t, "unit-9")))); status != 201 {
+			t.Errorf("got %d %s, want 201", status, answer)
+		}
+	})
+	eventually(t, func() bool { return f.issuer.OpenIntents() > stationWindow })
+	if n := f.issuer.OpenIntents(); n != stationWindow+1 {
+		t.Errorf("%d lines are under way, want %d and the other station's request", n, stationWindow)
+	}
+	release()
+	all.Wait()
+}

@@ -7,6 +7,7 @@ import (
 	"crypto/sha256"
 	"errors"
 	"fmt"
+	"log/slog"
 	"math/rand/v2"
 	"os"
 	"runtime"
@@ -310,7 +311,7 @@ func holding(t *testing.T) held {
 // Signers start one after another, and every one starts: SoftHSM fails one start in six when four log in at once.
 func TestSiblingsStartOneAfterAnother(t *testing.T) {
 	cfg, _, faults := newFaultyKey(t)
-	cfg.Signers = 4
+	cfg.Signers, cfg.Log = 4, slog.New(slog.NewTextHandler(t.Output(), nil))
 	starts := long(10, 100)
 	for range starts {
 		token := open(t, cfg)

@@ -166,7 +166,7 @@ func (l *lane) take(s *share, i int, r result) error {
 	return nil
 }
 
-// selftest has the signer sign the words of a self-test with a key. A signature that does not verify means another key: final.
+// selftest has the signer sign the words of a self-test with a key. A signature that does not verify means another key, or a token that lies.
 func (l *lane) selftest(index uint16, k KeyConfig) error {
 	nonce := make([]byte, 32)
 	if _, err := rand.Read(nonce); err != nil {
@@ -180,7 +180,7 @@ func (l *lane) selftest(index uint16, k KeyConfig) error {
 		return s.errs[0]
 	}
 	if err := verify(k.Public, s.items[0], s.results[0]); err != nil {
-		return &failure{Code: codeUnfit, Text: fmt.Sprintf("token %s does not hold the same key %s as the others", l.member.name, k.Label)}
+		return fmt.Errorf("%w: token %s does not sign with the key %s that the others hold", ErrUnfit, l.member.name, k.Label)
 	}
 	return nil
 }

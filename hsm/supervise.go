@@ -76,10 +76,11 @@ func (m *member) keep(ctx context.Context) error {
 	ctx, cancel := context.WithCancel(context.WithoutCancel(ctx))
 	err := k.listen(ctx)
 	k.control.Close()
+	err = errors.Join(err, k.wait()) // lanes stay open until the signers have ended: their keeper would replace those that end before
 	cancel()
 	k.lanes.Wait()
 	k.logs.Wait()
-	return errors.Join(err, k.wait())
+	return err
 }
 
 // start starts the process and tells it what it must know.
@@ -168,10 +169,8 @@ func (k *keeper) listen(ctx context.Context) error {
 			l := newLane(m, conn)
 			if err := k.selftest(l, r.PID); err != nil {
 				conn.Close()
-				if f := (*failure)(nil); errors.As(err, &f) && f.final() {
-					return err
-				}
-				k.outOfService(r.PID, 0, err)
+				m.setWhy(m.asUnavailable(err))
+				k.outOfService(r.PID, 0, err) // its successor is tested again, after a pause
 				continue
 			}
 			k.lanes.Go(func() { k.serve(ctx, l, r.PID) })

@@ -25,7 +25,8 @@ type CARecord struct {
 	Role        string    `json:"role"`  // root, issuing, plant
 	Token       string    `json:"token"` // name in the configuration
 	Label       string    `json:"label"`
-	Certificate []byte    `json:"certificate"` // DER
+	Backup      string    `json:"backup,omitempty"` // of the key: none, vendor-clone, wrapped
+	Certificate []byte    `json:"certificate"`      // DER
 	Prefix      uint16    `json:"prefix"`
 	Generation  int       `json:"generation"`
 	State       string    `json:"state"` // issuing; offline for a root
@@ -41,6 +42,7 @@ type caEntry struct {
 	Role        string    `json:"role"`
 	Token       string    `json:"token"`
 	Label       string    `json:"label"`
+	Backup      string    `json:"backup,omitempty"`
 	Certificate []byte    `json:"certificate"`
 	Prefix      uint16    `json:"prefix"`
 	Generation  int       `json:"generation"`

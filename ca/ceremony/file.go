@@ -19,6 +19,7 @@ type File struct {
 	Name         string `yaml:"name"`         // of the CA in the ledger, and in URLs
 	Token        string `yaml:"token"`        // name of the token in certmill.yaml
 	Label        string `yaml:"label"`        // of the key to be made; must be free in the token
+	Backup       string `yaml:"backup"`       // how the key is backed up, fixed for ever: none (default), vendor-clone or wrapped
 	CommonName   string `yaml:"common_name"`  // the generation is added: "Demo Issuing" becomes "Demo Issuing G1"
 	Organization string `yaml:"organization"` // may be left out
 	Country      string `yaml:"country"`      // two capital letters; may be left out
@@ -57,6 +58,8 @@ func (f *File) check() error {
 		return errors.New("token is missing: the name of a token in certmill.yaml")
 	case !labelForm.MatchString(f.Label):
 		return fmt.Errorf("label %q: want 1 to 32 of A-Z, a-z, 0-9, -, . and _", f.Label)
+	case f.Backup != "" && f.Backup != "none" && f.Backup != "vendor-clone" && f.Backup != "wrapped":
+		return fmt.Errorf("backup %q: want none, vendor-clone or wrapped", f.Backup)
 	case (f.Issuer != "") != (f.Role == ca.RoleIssuing):
 		return fmt.Errorf("issuer is for role issuing, and needed there")
 	case (f.Years != 0) == (f.NotAfter != ""):
@@ -128,6 +131,7 @@ role: {role}
 name: {name}                # of the CA: in the ledger, in URLs, in other files
 token: main                # name of the token in certmill.yaml
 label: {name}-g1            # of the key to be made; must be free in the token
+backup: none               # of the key, fixed for ever: none, vendor-clone (from token to token), wrapped (under a key of the token)
 
 common_name: {common_name}     # the generation is added: "{common_name} G1"
 organization: Demo

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"crypto/sha256"
 	"encoding/hex"
@@ -10,6 +11,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/certmill/certmill/hsm"
 	"github.com/certmill/certmill/internal/server"
 	"github.com/certmill/certmill/issuer"
 )
@@ -28,6 +30,7 @@ type caRow struct {
 	Generation    int       `json:"generation"`
 	Token         string    `json:"token"`
 	Label         string    `json:"label"`
+	Backup        string    `json:"backup"`         // of the key, fixed when it was made
 	CertificateID string    `json:"certificate_id"` // SHA-256 of the DER: the id AWS IoT uses
 	NotAfter      time.Time `json:"not_after"`
 	IssueUntil    time.Time `json:"issue_until,omitzero"`
@@ -35,7 +38,7 @@ type caRow struct {
 }
 
 func caRowOf(r issuer.CARecord) caRow {
-	return caRow{Name: r.Name, Role: r.Role, State: r.State, Generation: r.Generation, Token: r.Token, Label: r.Label,
+	return caRow{Name: r.Name, Role: r.Role, State: r.State, Generation: r.Generation, Token: r.Token, Label: r.Label, Backup: cmp.Or(r.Backup, string(hsm.BackupNone)),
 		CertificateID: certificateID(r.Certificate), NotAfter: r.NotAfter, IssueUntil: r.IssueUntil, Transcript: r.Transcript}
 }
 
@@ -60,8 +63,8 @@ func newCAListCommand(e *env) *cobra.Command {
 				for i, r := range records {
 					rows[i] = caRowOf(r)
 				}
-				return printList(e, rows, "NAME ROLE STATE GENERATION TOKEN/LABEL NOT-AFTER ISSUES-UNTIL AWS-ID", func(r caRow) []string {
-					return []string{r.Name, r.Role, r.State, strconv.Itoa(r.Generation), r.Token + "/" + r.Label, day(r.NotAfter), day(r.IssueUntil), r.CertificateID}
+				return printList(e, rows, "NAME ROLE STATE GENERATION TOKEN/LABEL BACKUP NOT-AFTER ISSUES-UNTIL AWS-ID", func(r caRow) []string {
+					return []string{r.Name, r.Role, r.State, strconv.Itoa(r.Generation), r.Token + "/" + r.Label, r.Backup, day(r.NotAfter), day(r.IssueUntil), r.CertificateID}
 				})
 			})
 		},

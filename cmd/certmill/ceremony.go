@@ -108,7 +108,7 @@ func runCeremony(ctx context.Context, cfg *Config, path string, log *slog.Logger
 	if err != nil {
 		return r, ceremonyError(err)
 	}
-	r, err = issuer.AdoptCA(l, issuer.CARecord{Name: file.Name, Role: file.Role, Token: file.Token, Label: file.Label, Generation: file.Generation,
+	r, err = issuer.AdoptCA(l, issuer.CARecord{Name: file.Name, Role: file.Role, Token: file.Token, Label: file.Label, Backup: file.Backup, Generation: file.Generation,
 		Certificate: result.Certificate, IssueUntil: result.IssueUntil, Transcript: result.Transcript, By: fmt.Sprintf("ceremony:%d", os.Getuid())})
 	if err != nil {
 		return r, err

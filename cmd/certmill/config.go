@@ -47,13 +47,26 @@ type LedgerConfig struct {
 // TokenConfig names one PKCS#11 token.
 type TokenConfig struct {
 	Module   string            `yaml:"module"`
-	Token    string            `yaml:"token"`    // label
-	Serial   string            `yaml:"serial"`   // or serial number
-	URI      string            `yaml:"uri"`      // or both in an RFC 7512 URI: pkcs11:token=…;serial=…
-	PIN      PINConfig         `yaml:"pin"`      // where the keeper finds it
-	Env      map[string]string `yaml:"env"`      // for the signer processes only
-	Signers  signers           `yaml:"signers"`  // processes; auto
-	Deadline duration          `yaml:"deadline"` // one signature; 2s
+	Token    string            `yaml:"token"`     // label
+	Serial   string            `yaml:"serial"`    // or serial number
+	URI      string            `yaml:"uri"`       // or both in an RFC 7512 URI: pkcs11:token=…;serial=…
+	PIN      PINConfig         `yaml:"pin"`       // where the keeper finds it
+	Env      map[string]string `yaml:"env"`       // for the signer processes only
+	Signers  signers           `yaml:"signers"`   // processes; auto
+	Deadline duration          `yaml:"deadline"`  // one signature; left out: 2s, or what the measured rate wants
+	InitArgs string            `yaml:"init_args"` // for modules that want arguments to C_Initialize
+	NoLogin  bool              `yaml:"no_login"`  // the token knows no login
+	Sessions int               `yaml:"sessions"`  // that may be open at a time; left out: what the token reports
+	RateCap  int               `yaml:"rate_cap"`  // signatures a second of one process; left out: 100000
+	Waive    []WaiverConfig    `yaml:"waive"`     // findings of the gate that a key may sign in spite of
+	Clones   []string          `yaml:"clones"`    // other tokens of this file that hold the same keys
+}
+
+// WaiverConfig lets a key sign in spite of an attribute that is not as demanded. status shows it for ever.
+type WaiverConfig struct {
+	Key       string `yaml:"key"`       // its label
+	Attribute string `yaml:"attribute"` // CKA_…
+	Reason    string `yaml:"reason"`
 }
 
 // PINConfig says where the PIN is: exactly one of them.
@@ -167,7 +180,7 @@ func parseConfig(data []byte) (*Config, error) {
 		}
 		c.Tokens[name] = t
 	}
-	return c, nil
+	return c, c.checkClones()
 }
 
 // check completes and judges one token.
@@ -187,14 +200,35 @@ func (t *TokenConfig) check() error {
 	case t.Token == "" && t.Serial == "":
 		return errors.New("token: missing: give token (its label), serial or uri")
 	}
+	for _, w := range t.Waive {
+		if w.Key == "" || w.Attribute == "" || w.Reason == "" {
+			return errors.New("waive: each entry has key, attribute and reason")
+		}
+	}
 	given := 0
 	for _, is := range []bool{t.PIN.File != "", t.PIN.Credential != "", t.PIN.Prompt, t.PIN.ProtectedPath} {
 		if is {
 			given++
 		}
 	}
-	if given != 1 {
-		return errors.New("pin: give exactly one of file, credential, prompt, protected_path")
+	if t.NoLogin && given == 0 {
+		return nil
+	}
+	if given != 1 || t.NoLogin {
+		return errors.New("pin: give exactly one of file, credential, prompt, protected_path; none with no_login")
+	}
+	return nil
+}
+
+// checkClones refuses clones that are not there, or have clones themselves.
+func (c *Config) checkClones() error {
+	for name, t := range c.Tokens {
+		for _, clone := range t.Clones {
+			other, there := c.Tokens[clone]
+			if !there || clone == name || len(other.Clones) > 0 {
+				return fmt.Errorf("tokens.%s.clones: %q is no other token of this file, or has clones itself", name, clone)
+			}
+		}
 	}
 	return nil
 }
@@ -243,6 +277,16 @@ func (c *Config) path(p string) string {
 	return filepath.Join(c.dir, p)
 }
 
+// waivers are those of a token's key.
+func (c *Config) waivers(token, label string) (all []hsm.Waiver) {
+	for _, w := range c.Tokens[token].Waive {
+		if w.Key == label {
+			all = append(all, hsm.Waiver(w))
+		}
+	}
+	return all
+}
+
 // tokenConfig is what hsm needs to open a token by its name in the configuration.
 func (c *Config) tokenConfig(name string) (hsm.Config, error) {
 	t, ok := c.Tokens[name]
@@ -250,7 +294,13 @@ func (c *Config) tokenConfig(name string) (hsm.Config, error) {
 		return hsm.Config{}, fail(exitConfig, "add it under tokens:", "token %q is not in the configuration", name)
 	}
 	h := hsm.Config{
+		Name:          name,
 		Module:        t.Module,
+		InitArgs:      t.InitArgs,
+		NoLogin:       t.NoLogin,
+		Sessions:      t.Sessions,
+		RateCap:       t.RateCap,
+		PINMemory:     c.path(filepath.Join(c.State, "pin-"+name+".json")),
 		Token:         t.Token,
 		Serial:        t.Serial,
 		PIN:           hsm.PIN{Credential: t.PIN.Credential, Prompt: t.PIN.Prompt, ProtectedPath: t.PIN.ProtectedPath},
@@ -265,6 +315,13 @@ func (c *Config) tokenConfig(name string) (hsm.Config, error) {
 	}
 	for k, v := range t.Env {
 		h.Env = append(h.Env, k+"="+v)
+	}
+	for _, clone := range t.Clones {
+		other, err := c.tokenConfig(clone)
+		if err != nil {
+			return h, err
+		}
+		h.Clones = append(h.Clones, other)
 	}
 	return h, nil
 }

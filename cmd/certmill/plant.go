@@ -109,7 +109,8 @@ func openLedger(cfg *Config, mode plantMode, log *slog.Logger) (*ledger.Ledger, 
 	return l, nil
 }
 
-// openTokens starts the signers of every token that holds a key which may sign now.
+// openTokens starts the signers of every token that holds a key which may sign now. A token that is away comes into use when it is there: certificates
+// that are stored are answered meanwhile.
 func (p *plant) openTokens(ctx context.Context, records []issuer.CARecord) error {
 	keys := make(map[string][]hsm.KeyConfig)
 	for _, r := range records {
@@ -118,6 +119,7 @@ func (p *plant) openTokens(ctx context.Context, records []issuer.CARecord) error
 			if err != nil {
 				return err
 			}
+			k.Backup, k.Waivers = hsm.Backup(r.Backup), p.cfg.waivers(r.Token, r.Label)
 			keys[r.Token] = append(keys[r.Token], k)
 		}
 	}
@@ -126,25 +128,66 @@ func (p *plant) openTokens(ctx context.Context, records []issuer.CARecord) error
 		if err != nil {
 			return err
 		}
-		hc.Keys, hc.Log = k, p.log.With("token", name)
-		if p.tokens[name], err = openToken(ctx, hc); err != nil {
-			delete(p.tokens, name)
+		if err := p.authoriseSelftests(name, hc); err != nil {
 			return err
+		}
+		hc.Keys, hc.Log = k, p.log
+		t := hsm.Start(ctx, hc)
+		p.tokens[name] = t
+		if err := t.WaitReady(ctx); errors.Is(err, hsm.ErrUnavailable) && !noModule(hc) {
+			p.log.Error("the token is away: what is stored is answered, nothing is signed until it is there", "token", name, "err", err)
+		} else if err != nil {
+			return tokenError(hc, err)
 		}
 	}
 	return nil
 }
 
-// openToken opens a token and gives its failures their exit codes.
+// authoriseSelftests records, before they are made, the signatures by which tokens that hold the same keys show it (promise P1).
+func (p *plant) authoriseSelftests(token string, hc hsm.Config) error {
+	if len(hc.Clones) == 0 {
+		return nil
+	}
+	names := []string{token}
+	for _, c := range hc.Clones {
+		names = append(names, c.Name)
+	}
+	return issuer.RecordSelftest(p.ledger, names, fmt.Sprintf("local:%d", os.Getuid()))
+}
+
+// noModule reports whether no token of hc has a module: waiting does not help.
+func noModule(hc hsm.Config) bool {
+	for _, c := range append([]hsm.Config{hc}, hc.Clones...) {
+		if _, err := os.Stat(c.Module); err == nil {
+			return false
+		}
+	}
+	return true
+}
+
+// openToken opens a token for a command that a person waits for.
 func openToken(ctx context.Context, hc hsm.Config) (*hsm.Token, error) {
+	ctx, cancel := context.WithTimeout(ctx, tokenPatience)
+	defer cancel()
 	t, err := hsm.Open(ctx, hc)
-	switch {
-	case errors.Is(err, hsm.ErrPIN):
-		return nil, fail(exitConfig, "it is not tried again: check pin: in the configuration before you start anew", "token %s: %w", hc.Token, err)
-	case err != nil:
-		return nil, fail(exitNoHSM, "is the module installed and the token there? pkcs11-tool --module "+hc.Module+" -L", "token %s: %w", hc.Token, err)
+	if err != nil {
+		return nil, tokenError(hc, err)
 	}
 	return t, nil
+}
+
+// tokenPatience is how long a person waits for a token.
+const tokenPatience = 10 * time.Second
+
+// tokenError gives a token's failures their exit codes. What a restart would only repeat is exitConfig.
+func tokenError(hc hsm.Config, err error) error {
+	switch {
+	case errors.Is(err, hsm.ErrPIN):
+		return fail(exitConfig, "it is not tried again: check pin: in the configuration before you start anew", "%w", err)
+	case errors.Is(err, hsm.ErrUnfit), errors.Is(err, hsm.ErrNoKey):
+		return fail(exitConfig, "certmill hsm keys shows what the token holds", "%w", err)
+	}
+	return fail(exitNoHSM, "is the module installed and the token there? pkcs11-tool --module "+hc.Module+" -L", "%w", err)
 }
 
 // signingKinds is the table of what each role's key signs while the factory runs (design.md section 3): CA certificates are

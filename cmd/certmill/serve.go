@@ -172,7 +172,7 @@ func ignoreCancel(err error) error {
 func (p *plant) serverConfig() server.Config {
 	tokens := make(map[string]server.Token, len(p.tokens))
 	for name, t := range p.tokens {
-		tokens[name] = server.Token{Ready: t.Ready, Stats: func() server.TokenStats { return server.TokenStats(t.Stats()) }}
+		tokens[name] = server.Token{Ready: t.Ready, Stats: func() server.TokenStats { return server.TokenStats(t.Stats()) }, Notes: func() []string { return tokenNotes(t) }}
 	}
 	l := p.cfg.Listen
 	return server.Config{
@@ -183,6 +183,25 @@ func (p *plant) serverConfig() server.Config {
 		Listeners: map[string]string{"stations": l.Stations, "public": l.Public, "metrics": l.Metrics, "admin": l.Admin},
 		TLSMin:    l.TLSMin, AdminUIDs: p.cfg.AdminUsers, Log: p.log,
 	}
+}
+
+// tokenNotes is what the gate found and let pass: warnings, what a token does not report, and waivers with their reasons.
+func tokenNotes(t *hsm.Token) (notes []string) {
+	for _, r := range t.Reports() {
+		if r == nil {
+			continue
+		}
+		for _, k := range r.Keys {
+			for _, f := range k.Findings {
+				note := fmt.Sprintf("%s %s: %s %s", f.Level, k.Label, f.Attribute, f.Text)
+				if f.Reason != "" {
+					note += " (" + f.Reason + ")"
+				}
+				notes = append(notes, note)
+			}
+		}
+	}
+	return uniqueSorted(notes)
 }
 
 // caCertificate returns the certificate of an adopted CA.

@@ -52,6 +52,9 @@ func statusText(s server.Status) (text string, well bool) {
 		t := s.Tokens[name]
 		line(t.Ready == "" && t.Wrong == 0, "token", "%s: %d signers, %d signatures, %d wrong, %d refused, %d respawns%s",
 			name, t.Signers, t.Signatures, t.Wrong, t.Refused, t.Respawns, because(t.Ready))
+		for _, n := range t.Notes {
+			line(true, "", "%s", n)
+		}
 	}
 	for _, c := range s.CAs {
 		line(true, "ca", "%s (%s) %s, to %s, issues until %s", c.Name, c.Role, c.State, day(c.NotAfter), day(c.IssueUntil))

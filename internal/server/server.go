@@ -41,6 +41,7 @@ type Config struct {
 type Token struct {
 	Ready func() error // nil where a signature could be made now
 	Stats func() TokenStats
+	Notes func() []string // what was found and let pass; may be nil
 }
 
 // TokenStats counts since the token was opened. Its fields are those of hsm.Stats, so that one converts to the other.

@@ -30,12 +30,13 @@ type LedgerStatus struct {
 
 // TokenStatus says how a token is.
 type TokenStatus struct {
-	Ready      string `json:"ready"` // "", or why it cannot sign
-	Signers    int    `json:"signers"`
-	Respawns   uint64 `json:"respawns"`
-	Signatures uint64 `json:"signatures"`
-	Wrong      uint64 `json:"wrong"`
-	Refused    uint64 `json:"refused"`
+	Ready      string   `json:"ready"` // "", or why it cannot sign
+	Signers    int      `json:"signers"`
+	Respawns   uint64   `json:"respawns"`
+	Signatures uint64   `json:"signatures"`
+	Wrong      uint64   `json:"wrong"`
+	Refused    uint64   `json:"refused"`
+	Notes      []string `json:"notes,omitempty"` // what was found of its keys and let pass
 }
 
 // CAStatus says what a CA may still do.
@@ -72,7 +73,11 @@ func (c *call) status() (Status, error) {
 	}
 	for name, t := range s.Tokens {
 		n := t.Stats()
-		out.Tokens[name] = TokenStatus{text(t.Ready()), n.Signers, n.Respawns, n.Signatures, n.Wrong, n.Refused}
+		st := TokenStatus{text(t.Ready()), n.Signers, n.Respawns, n.Signatures, n.Wrong, n.Refused, nil}
+		if t.Notes != nil {
+			st.Notes = t.Notes()
+		}
+		out.Tokens[name] = st
 	}
 	for _, r := range cas {
 		out.CAs = append(out.CAs, CAStatus{r.Name, r.Role, r.State, r.Token, r.NotAfter, r.IssueUntil})

@@ -65,7 +65,7 @@ var problems = map[string]problem{
 		"The order does not name this device id. Check that the station works on the right order and that the id was read correctly."},
 	client.CodeOrderUnknown: {404, "Order unknown", 0, false,
 		"There is no such order here. Check the order number that the station was given."},
-	client.CodeNotFound: {404, "Not found", 0, false,
+	client.CodeNotFound: {404, "Not found", 0, true,
 		"There is nothing under this address or name. Check how it is written."},
 	client.CodeMethod: {405, "Method not allowed", 0, false,
 		"This address does not take this method; the Allow header names those it takes."},

@@ -3,9 +3,18 @@
 package main
 
 import (
+	"fmt"
 	"os"
 	"syscall"
 )
+
+// noCoreFiles keeps what a crash would write out of the folder: requests, TLS keys and what else is in memory.
+func noCoreFiles() error {
+	if err := syscall.Setrlimit(syscall.RLIMIT_CORE, &syscall.Rlimit{}); err != nil {
+		return fmt.Errorf("no core files: %w", err)
+	}
+	return nil
+}
 
 // ownsLedger refuses --offline to anybody but the ledger's owner and root: file modes might allow more.
 func ownsLedger(cfg *Config) error {

@@ -3,7 +3,9 @@
 package main
 
 import (
+	"errors"
 	"fmt"
+	"io/fs"
 	"os"
 	"syscall"
 )
@@ -20,6 +22,9 @@ func noCoreFiles() error {
 func ownsLedger(cfg *Config) error {
 	path := cfg.path(cfg.Ledger.Bbolt)
 	info, err := os.Stat(path)
+	if errors.Is(err, fs.ErrPermission) {
+		return fail(exitNotAllowed, "run it as the user of certmill serve", "%w", err)
+	}
 	if err != nil {
 		return fail(exitStorage, "certmill init --dir D makes one", "%w", err)
 	}

@@ -4,12 +4,16 @@ import (
 	"bytes"
 	"context"
 	"io/fs"
+	"math/rand/v2"
 	"net"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"strconv"
 	"strings"
+	"syscall"
 	"testing"
+	"time"
 )
 
 // TestServeDoor is what an operator meets at the door of the service, with its exit codes.
@@ -72,5 +76,91 @@ func TestStationsAddress(t *testing.T) {
 		if got := stationsAddress(&Config{Listen: ListenConfig{Stations: listen}}); got != want {
 			t.Errorf("%s: got %s, want %s", listen, got, want)
 		}
+	}
+}
+
+// TestOtherUsers: who is neither the user of serve nor root is told so, with exit 6, with serve and without.
+func TestOtherUsers(t *testing.T) {
+	if os.Geteuid() != 0 {
+		t.Skip("needs root, to be somebody else")
+	}
+	p := newTestPlant(t)
+	for _, dir := range []string{p.dir, p.dir + "/run", p.dir + "/profiles", filepath.Dir(p.dir), filepath.Dir(filepath.Dir(p.dir))} {
+		if err := os.Chmod(dir, 0o755); err != nil {
+			t.Fatal(err)
+		}
+	}
+	self := filepath.Join(p.dir, "certmill")
+	if out, err := exec.Command("cp", command(t).Path, self).CombinedOutput(); err != nil {
+		t.Fatalf("%v\n%s", err, out)
+	}
+	nobody := func(args string) {
+		t.Helper()
+		c := exec.Command(self, append(strings.Fields(args), "-c", p.dir+"/certmill.yaml")...)
+		c.SysProcAttr = &syscall.SysProcAttr{Credential: &syscall.Credential{Uid: 65534, Gid: 65534}}
+		if out, _ := c.CombinedOutput(); c.ProcessState.ExitCode() != exitNotAllowed || !strings.Contains(string(out), "run it as the user of certmill serve") {
+			t.Errorf("%s: exit %d, want %d\n%s", args, c.ProcessState.ExitCode(), exitNotAllowed, out)
+		}
+	}
+	nobody("order list")
+	nobody("freeze all --reason x --offline")
+	p.serve()
+	nobody("order list")
+	nobody("freeze all --reason x")
+}
+
+// TestKilledCommands kills each command that changes something, again and again, and then lets it end: it finds what it did before.
+// An order is the exception: each create that got through is an order.
+func TestKilledCommands(t *testing.T) {
+	if _, err := exec.LookPath("softhsm2-util"); err != nil {
+		t.Skip("softhsm2-util is not installed: make test installs it")
+	}
+	dir := filepath.Join(t.TempDir(), "plant")
+	p := &testPlant{t: t, dir: dir}
+	conf := " -c " + dir + "/certmill.yaml"
+	for _, args := range []string{
+		"init --softhsm --dir " + dir,
+		"ceremony run " + dir + "/ca/root.yaml" + conf,
+		"ceremony run " + dir + "/ca/issuing.yaml" + conf,
+		"ceremony run " + dir + "/ca/plant.yaml" + conf,
+		"station add line-1 --offline --out " + dir + "/stations/line-1" + conf,
+		"order create --offline --product p --profile device --quantity 10" + conf,
+		"freeze all --offline --reason killed" + conf,
+		"unfreeze all --offline --reason killed" + conf,
+		"station disable line-1 --offline" + conf,
+	} {
+		if role := strings.TrimSuffix(filepath.Base(strings.Fields(args)[2]), ".yaml"); strings.HasPrefix(args, "ceremony") {
+			p.run("ceremony", "new", role, "-f", dir+"/ca/"+role+".yaml")
+		}
+		for kills := 0; ; kills++ {
+			c, talk := command(t, strings.Fields(args)...), &lockedBuffer{}
+			c.Stdout, c.Stderr = talk, talk
+			if err := c.Start(); err != nil {
+				t.Fatal(err)
+			}
+			if kills < 5 {
+				timer := time.AfterFunc(time.Duration(20+rand.IntN(120))*time.Millisecond, func() { c.Process.Kill() })
+				defer timer.Stop()
+			}
+			c.Wait()
+			code := c.ProcessState.ExitCode()
+			if whole := code == exitUsage && strings.Contains(talk.String(), "holds a certmill.yaml already"); code == exitDone || whole {
+				break
+			}
+			if code != -1 {
+				t.Fatalf("%s, after %d kills: exit %d\n%s", args, kills, code, talk)
+			}
+		}
+	}
+	p.load()
+	cas, stations := p.run("ca", "list", "-o", "jsonl"), p.run("station", "list", "-o", "jsonl")
+	if strings.Count(cas, "\n") != 3 || strings.Count(stations, "\n") != 1 || !strings.Contains(stations, `"state":"disabled"`) {
+		t.Errorf("CAs\n%sstations\n%s", cas, stations)
+	}
+	if orders := p.run("order", "list", "-o", "jsonl"); !strings.Contains(orders, `"id":"O-1"`) || strings.Contains(orders, "frozen") {
+		t.Errorf("orders\n%s", orders)
+	}
+	if code, text, talk := p.try("status"); code != exitDone {
+		t.Errorf("status: exit %d\n%s%s", code, text, talk)
 	}
 }

@@ -25,6 +25,23 @@ type bulkInput struct {
 	next func() (client.Request, error)
 }
 
+// countLines is about how many requests a file holds; 0 where only reading it would tell.
+func countLines(f *os.File) (n int64, err error) {
+	info, err := f.Stat()
+	if err != nil || !info.Mode().IsRegular() {
+		return 0, err
+	}
+	for buf := make([]byte, 1<<20); err == nil; {
+		var got int
+		got, err = f.Read(buf)
+		n += int64(bytes.Count(buf[:got], []byte{'\n'}))
+	}
+	if errors.Is(err, io.EOF) {
+		_, err = f.Seek(0, io.SeekStart)
+	}
+	return n, err
+}
+
 // openBulk decides by the name: .csv has a header with device_id, csr (inline) or csr_file, and optionally client_ref and slot.
 func openBulk(name string, file io.Reader) (*bulkInput, error) {
 	r := bufio.NewReaderSize(file, client.MaxLine+2)

@@ -76,6 +76,10 @@ func (e *env) openBulkRun(o issueOptions) (*bulkRun, func(), error) {
 	}
 	run := &bulkRun{}
 	source, err := open(o.In, os.O_RDONLY)
+	var lines int64
+	if err == nil && e.interactive() {
+		lines, err = countLines(source)
+	}
 	if err == nil {
 		run.in, err = openBulk(o.In, source)
 	}
@@ -92,7 +96,7 @@ func (e *env) openBulkRun(o issueOptions) (*bulkRun, func(), error) {
 		closeAll()
 		return nil, nil, err
 	}
-	run.bar = e.newProgress("issue", 0)
+	run.bar = e.newProgress("issue", lines-int64(run.done.answers+len(run.done.rejected)))
 	return run, closeAll, nil
 }
 

@@ -4,7 +4,7 @@ BIN        := bin
 STATICCHECK := honnef.co/go/tools/cmd/staticcheck@v0.8.2
 PACKAGES   := ./...
 
-.PHONY: build demo test test-long check bench clean
+.PHONY: build demo test test-long check scorecard bench clean
 
 build:
 	@.ci/install demo
@@ -25,6 +25,11 @@ test:
 test-long:
 	@.ci/install test
 	CERTMILL_TEST_LONG=1 $(GO) test -race -timeout 120m $(PACKAGES)
+
+# What the scorecard in README.md quotes.
+scorecard:
+	@.ci/install test
+	@.ci/scorecard
 
 # Form, vet, staticcheck and the import rules.
 check:

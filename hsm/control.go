@@ -15,35 +15,49 @@ import (
 
 // order is what the daemon tells the keeper.
 type order struct {
-	Start *start // first, once
-	Kill  int    // process id of a signer that is out of service: end it and start another
+	Start   *start // first, once
+	Kill    int    // process id of a signer that is out of service: end it and start another
+	Hung    bool   // … it does not answer: no time for it to close its sessions
+	Useless bool   // … it never made a good signature: as if it had not started
 }
 
 // start is everything a keeper, and later a signer, must know. It is fixed for the keeper's life.
 type start struct {
-	Module, Token, Serial string
-	PIN                   PIN
-	Env                   []string
-	Dir                   string
-	Signers               int
-	SignerCommand         []string
-	Keys                  []startKey
-	Ceremony              bool
-	Secret                string // the PIN itself: from keeper to signer only
-}
-
-// startKey is a KeyConfig on the wire.
-type startKey struct {
-	Label  string
-	SPKI   []byte
-	Policy []byte
+	Module, InitArgs string
+	Token, Serial    string
+	NoLogin          bool
+	PIN              PIN
+	PINMemory        string
+	Env              []string
+	Dir              string
+	Signers          int
+	Sessions         int
+	RateCap          int
+	SignerCommand    []string
+	Keys             []startKey
+	Ceremony         bool
+	Selftest         bool
+	Measured         *Measured // by the first signer of this keeper
 }
 
 // report is what a keeper tells the daemon, and a signer its keeper.
 type report struct {
-	PID     int      // with a lane: the signer that serves it
-	Ended   int      // a signer that has ended
-	Failure *failure // why no signer could be started
+	PID     int          // with a lane: the signer that serves it
+	Asks    *asks        // signer to keeper: may I log in?
+	Ready   *TokenReport // from a signer that is ready; the keeper passes it on
+	Failure *failure     // why no signer could be started
+}
+
+// asks is what a signer found before its login.
+type asks struct {
+	Serial string
+	Flags  pinFlags
+}
+
+// permit lets a signer log in. From keeper to signer only.
+type permit struct {
+	Secret string // the PIN
+	Denied *failure
 }
 
 const maxPacket = 128 << 10
@@ -105,6 +119,25 @@ func socketPair(kind int) (ours, theirs *os.File, err error) {
 		return nil, nil, fmt.Errorf("socket pair: %w", err)
 	}
 	return os.NewFile(uintptr(fds[0]), "ours"), os.NewFile(uintptr(fds[1]), "theirs"), nil
+}
+
+// socketPairs makes n pairs; what it returns must be closed also where it failed.
+func socketPairs(n int) (ours, theirs []*os.File, err error) {
+	for range n {
+		a, b, err := socketPair(syscall.SOCK_STREAM)
+		if err != nil {
+			closeAll(theirs)
+			return ours, nil, err
+		}
+		ours, theirs = append(ours, a), append(theirs, b)
+	}
+	return ours, theirs, nil
+}
+
+func closeAll(files []*os.File) {
+	for _, f := range files {
+		f.Close()
+	}
 }
 
 // unixConn turns a socket into a connection with deadlines; the file is closed.

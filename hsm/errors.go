@@ -39,8 +39,9 @@ var sentinels = [...]error{
 
 // failure is an error that crosses a process boundary: a code and a sentence.
 type failure struct {
-	Code code
-	Text string
+	Code     code
+	Text     string
+	LoggedIn bool // the token had accepted the PIN before
 }
 
 func (f *failure) Error() string { return f.Text }
@@ -60,7 +61,7 @@ func (f *failure) final() bool { return f.Code != codeToken }
 func asFailure(err error) *failure {
 	var f *failure
 	if errors.As(err, &f) {
-		return &failure{Code: f.Code, Text: err.Error()}
+		return &failure{Code: f.Code, Text: err.Error(), LoggedIn: f.LoggedIn}
 	}
 	return &failure{Code: codeToken, Text: err.Error()}
 }

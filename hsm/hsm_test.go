@@ -172,6 +172,7 @@ func TestP6KeysCannotLeave(t *testing.T) {
 	if strings.Contains(string(out), "decrypt") || strings.Contains(string(out), "unwrap") || !strings.Contains(string(out), "Usage:      sign") {
 		t.Errorf("usage\n%s", out)
 	}
+	t.Log("P6: OpenSC's pkcs11-tool sees a key that is sensitive, always sensitive, never extractable, local, and signs only")
 }
 
 func TestOpenSaysWhatIsWrong(t *testing.T) {
@@ -296,7 +297,7 @@ func TestP7KilledProcesses(t *testing.T) {
 	if s.Wrong != 0 || s.Respawns == 0 {
 		t.Errorf("stats %+v", s)
 	}
-	t.Logf("20 kills, %d signatures, %d respawns, 0 failed, 0 wrong", signed.Load(), s.Respawns)
+	t.Logf("P7: 20 kills of signers and keepers, %d signatures, %d respawns, 0 failed, 0 wrong", signed.Load(), s.Respawns)
 	if err := token.Close(); err != nil {
 		t.Fatal(err)
 	}

@@ -8,12 +8,8 @@ import (
 	"net"
 	"os"
 	"os/exec"
-	"path/filepath"
-	"strings"
 	"syscall"
 	"time"
-
-	"golang.org/x/term"
 )
 
 // RunKeeper is the body of the hidden keeper subcommand: it speaks on file descriptor 3 and returns when that closes. It holds the PIN and
@@ -30,9 +26,11 @@ func RunKeeper() error {
 	if _, err := receive(control, &first); err != nil || first.Start == nil {
 		return fmt.Errorf("read start: %w", errors.Join(err, errProtocol))
 	}
-	k := &nursery{control: control, start: *first.Start, signers: make(map[int]*exec.Cmd), ended: make(chan int), kill: make(chan int)}
-	if k.start.Secret, err = readPIN(k.start.PIN); err != nil {
-		return send(control, report{Failure: &failure{Code: codePIN, Text: err.Error()}}, nil)
+	k := &nursery{control: control, start: *first.Start, want: 1, signers: make(map[int]*child), ended: make(chan int), orders: make(chan order)}
+	if !k.start.NoLogin {
+		if k.secret, k.source, err = readPIN(k.start.PIN); err != nil {
+			return send(control, report{Failure: &failure{Code: codePIN, Text: err.Error()}}, nil)
+		}
 	}
 	go k.listen()
 	return k.run()
@@ -42,110 +40,207 @@ func RunKeeper() error {
 type nursery struct {
 	control *net.UnixConn
 	start   start
-	signers map[int]*exec.Cmd
-	ended   chan int // process ids
-	kill    chan int // process ids; closed when the daemon is gone
+	secret  string
+	source  pinSource
+	want    int // processes: one until the first has told how many the token bears
+	signers map[int]*child
+	ended   chan int   // process ids
+	orders  chan order // closed when the daemon is gone
+	failing time.Time  // when the first of the failed starts in a row was
+	last    *failure   // a failure that would only repeat itself: nothing is started any more
+}
+
+// child is a signer process.
+type child struct {
+	process *exec.Cmd
+	talk    *net.UnixConn // closing it tells the process to end
 }
 
 // listen reads the daemon's orders.
 func (k *nursery) listen() {
-	defer close(k.kill)
+	defer close(k.orders)
 	for {
 		var o order
 		if _, err := receive(k.control, &o); err != nil {
 			return
 		}
-		k.kill <- o.Kill
+		k.orders <- o
 	}
 }
 
-// run keeps the number of signers up. A failed start is tried again after a pause, unless it would fail again.
+// run keeps the number of signers up. A failed start is tried again after a pause, unless it would fail again; then those that run go on.
 func (k *nursery) run() error {
-	defer k.killAll()
-	pause := firstPause
+	defer k.retireAll()
 	var again <-chan time.Time
 	for {
-		for again == nil && len(k.signers) < k.start.Signers {
+		for again == nil && k.last == nil && len(k.signers) < k.want {
 			f := k.spawn()
 			if f == nil {
-				pause = firstPause
+				k.failing = time.Time{}
 				continue
 			}
-			if err := send(k.control, report{Failure: f}, nil); err != nil || f.final() {
+			if err := send(k.control, report{Failure: f}, nil); err != nil {
 				return err
 			}
-			again, pause = time.After(pause), min(2*pause, lastPause)
+			if f.final() {
+				k.last = f
+				break
+			}
+			again = time.After(k.pause())
+		}
+		if k.last != nil && len(k.signers) == 0 {
+			return send(k.control, report{Failure: k.last}, nil)
 		}
 		select {
 		case <-again:
 			again = nil
 		case pid := <-k.ended:
 			delete(k.signers, pid)
-		case pid, open := <-k.kill:
+		case o, open := <-k.orders:
 			if !open {
 				return nil
 			}
-			if c := k.signers[pid]; c != nil {
-				c.Process.Kill() // fails where it has ended already
+			if c := k.signers[o.Kill]; c != nil {
+				c.retire(o.Hung)
+				if o.Useless && again == nil {
+					again = time.After(k.pause())
+				}
 			}
 		}
 	}
 }
 
-// spawn starts a signer, waits until it is ready, and hands its lane to the daemon.
+// pause is a twentieth of the time that starts have been failing: a token that comes back is in use soon, and one that stays away
+// is asked every few seconds, by one process at a time.
+func (k *nursery) pause() time.Duration {
+	if k.failing.IsZero() {
+		k.failing = time.Now()
+	}
+	return min(max(time.Since(k.failing)/20, firstPause), lastPause)
+}
+
+// spawn starts a signer, lets it log in where that is allowed, waits until it is ready, and hands its lanes to the daemon.
 func (k *nursery) spawn() *failure {
-	lane, theirs, err := socketPair(syscall.SOCK_STREAM)
+	lanes, theirs, err := socketPairs(maxLanes)
+	defer closeAll(lanes)
 	if err != nil {
 		return asFailure(err)
 	}
-	defer lane.Close()
 	talk, theirTalk, err := socketPair(syscall.SOCK_SEQPACKET)
 	if err != nil {
-		theirs.Close()
+		closeAll(theirs)
 		return asFailure(err)
 	}
-	c := exec.Command(k.start.SignerCommand[0], k.start.SignerCommand[1:]...)
-	c.ExtraFiles = []*os.File{theirs, theirTalk}
-	c.Dir, c.Env, c.Stderr = k.start.Dir, append(os.Environ(), k.start.Env...), os.Stderr
-	c.SysProcAttr = childAttributes()
-	err = c.Start()
-	theirs.Close()
-	theirTalk.Close()
+	c := &child{process: exec.Command(k.start.SignerCommand[0], k.start.SignerCommand[1:]...)}
+	c.process.ExtraFiles = append([]*os.File{theirTalk}, theirs...)
+	c.process.Dir, c.process.Env, c.process.Stderr = k.start.Dir, append(os.Environ(), k.start.Env...), os.Stderr
+	c.process.SysProcAttr = childAttributes()
+	err = c.process.Start()
+	closeAll(append(theirs, theirTalk))
 	if err != nil {
 		talk.Close()
 		return asFailure(fmt.Errorf("start signer: %w", err))
 	}
-	pid := c.Process.Pid
+	if c.talk, err = unixConn(talk); err != nil {
+		c.process.Process.Kill()
+		return asFailure(errors.Join(err, c.process.Wait()))
+	}
+	pid := c.process.Process.Pid
 	k.signers[pid] = c
 	go func() {
-		c.Wait()
+		c.process.Wait()
 		k.ended <- pid
 	}()
-	if f := k.introduce(talk); f != nil {
-		c.Process.Kill()
+	ready, f := k.introduce(c.talk)
+	if f != nil {
+		c.retire(f.Code != codeNoKey && f.Code != codeUnfit && f.Code != codePIN)
 		return f
 	}
-	return asFailureOrNil(send(k.control, report{PID: pid}, lane))
+	return asFailureOrNil(k.handOver(pid, ready, lanes))
 }
 
-// introduce tells a signer what it must know and waits for its answer.
-func (k *nursery) introduce(talk *os.File) *failure {
-	conn, err := unixConn(talk)
+// handOver gives the daemon the lanes of a signer, and what it found.
+func (k *nursery) handOver(pid int, ready *TokenReport, lanes []*os.File) error {
+	k.want, k.start.Measured = ready.Processes, &ready.Measured
+	if ready.Lanes < 1 || ready.Lanes > len(lanes) {
+		return errProtocol
+	}
+	if err := send(k.control, report{PID: pid, Ready: ready}, nil); err != nil {
+		return err
+	}
+	for _, l := range lanes[:ready.Lanes] {
+		if err := send(k.control, report{PID: pid}, l); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// introduce tells a signer what it must know, decides about its login, and waits until it is ready.
+func (k *nursery) introduce(talk *net.UnixConn) (*TokenReport, *failure) {
+	if err := errors.Join(talk.SetDeadline(time.Now().Add(startLimit)), send(talk, k.start, nil)); err != nil {
+		return nil, asFailure(err)
+	}
+	asked := pinMemory{}
+	for {
+		var r report
+		if _, err := receive(talk, &r); err != nil {
+			return nil, asFailure(fmt.Errorf("signer did not get ready: %w", err))
+		}
+		switch {
+		case r.Asks != nil:
+			var p permit
+			if asked, p.Denied = k.permit(*r.Asks); p.Denied == nil {
+				p.Secret = k.secret
+			}
+			if err := send(talk, p, nil); err != nil {
+				return nil, asFailure(err)
+			}
+		case r.Failure != nil:
+			return nil, k.remember(asked, r.Failure)
+		case r.Ready != nil:
+			return r.Ready, k.remember(asked, nil)
+		default:
+			return nil, asFailure(errProtocol)
+		}
+	}
+}
+
+// permit holds the PIN rule against what a signer found, and notes the try before it is made.
+func (k *nursery) permit(a asks) (pinMemory, *failure) {
+	if k.start.PINMemory == "" {
+		if !a.Flags.clean() && (a.Flags.Locked || a.Flags.FinalTry) {
+			return pinMemory{}, &failure{Code: codePIN, Text: pinMemory{}.mayTry(a.Serial, k.source, a.Flags).Error()}
+		}
+		return pinMemory{}, nil
+	}
+	m, err := readPINMemory(k.start.PINMemory)
 	if err != nil {
+		return m, &failure{Code: codePIN, Text: err.Error()}
+	}
+	if err := m.mayTry(a.Serial, k.source, a.Flags); err != nil {
+		return pinMemory{}, &failure{Code: codePIN, Text: err.Error()}
+	}
+	m = pinMemory{State: pinTrying, Token: a.Serial, Source: k.source, At: time.Now().UTC()}
+	if err := m.write(k.start.PINMemory); err != nil {
+		return m, asFailure(err)
+	}
+	return m, nil
+}
+
+// remember notes what became of a login, and returns f. A login whose outcome is not known stays "trying".
+func (k *nursery) remember(asked pinMemory, f *failure) *failure {
+	if asked.State == "" || f != nil && !f.LoggedIn && f.Code != codePIN {
+		return f
+	}
+	asked.State, asked.At = pinGood, time.Now().UTC()
+	if f != nil && f.Code == codePIN {
+		asked.State = pinWrong
+	}
+	if err := asked.write(k.start.PINMemory); err != nil && f == nil {
 		return asFailure(err)
 	}
-	defer conn.Close()
-	if err := conn.SetDeadline(time.Now().Add(startLimit)); err != nil {
-		return asFailure(err)
-	}
-	if err := send(conn, k.start, nil); err != nil {
-		return asFailure(err)
-	}
-	var r report
-	if _, err := receive(conn, &r); err != nil {
-		return asFailure(fmt.Errorf("signer did not get ready: %w", err))
-	}
-	return r.Failure
+	return f
 }
 
 func asFailureOrNil(err error) *failure {
@@ -155,64 +250,21 @@ func asFailureOrNil(err error) *failure {
 	return asFailure(err)
 }
 
-func (k *nursery) killAll() {
+// retire has a signer close its sessions and end; one that is hung, or does not end within the grace, is killed.
+func (c *child) retire(hung bool) {
+	c.talk.Close()
+	if hung {
+		c.process.Process.Kill() // fails where it has ended already
+		return
+	}
+	time.AfterFunc(retireGrace, func() { c.process.Process.Kill() })
+}
+
+func (k *nursery) retireAll() {
 	for _, c := range k.signers {
-		c.Process.Kill()
+		c.retire(false)
 	}
 	for len(k.signers) > 0 {
 		delete(k.signers, <-k.ended)
 	}
-}
-
-// readPIN reads the PIN from where the configuration says. A file that others may read is refused.
-func readPIN(p PIN) (string, error) {
-	switch {
-	case p.ProtectedPath:
-		return "", nil
-	case p.Prompt:
-		return promptPIN()
-	case p.Credential != "":
-		dir := os.Getenv("CREDENTIALS_DIRECTORY")
-		if dir == "" {
-			return "", fmt.Errorf("PIN credential %s: systemd passed none: add LoadCredential= to the unit", p.Credential)
-		}
-		return readPINFile(filepath.Join(dir, p.Credential))
-	}
-	return readPINFile(p.File)
-}
-
-const maxPIN = 1024
-
-func readPINFile(path string) (string, error) {
-	info, err := os.Stat(path)
-	if err != nil {
-		return "", fmt.Errorf("PIN file: %w", err)
-	}
-	if info.Mode().Perm()&0o077 != 0 {
-		return "", fmt.Errorf("PIN file %s may be read by others (mode %04o): chmod 600", path, info.Mode().Perm())
-	}
-	if info.Size() > maxPIN {
-		return "", fmt.Errorf("PIN file %s has %d bytes", path, info.Size())
-	}
-	b, err := os.ReadFile(path)
-	if err != nil {
-		return "", fmt.Errorf("PIN file: %w", err)
-	}
-	pin := strings.TrimRight(string(b), "\r\n")
-	if pin == "" {
-		return "", fmt.Errorf("PIN file %s is empty", path)
-	}
-	return pin, nil
-}
-
-func promptPIN() (string, error) {
-	tty, err := os.OpenFile("/dev/tty", os.O_RDWR, 0)
-	if err != nil {
-		return "", fmt.Errorf("PIN prompt: no terminal: %w", err)
-	}
-	defer tty.Close()
-	fmt.Fprint(tty, "token PIN: ")
-	b, err := term.ReadPassword(int(tty.Fd()))
-	fmt.Fprintln(tty)
-	return string(b), err
 }

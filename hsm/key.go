@@ -23,11 +23,11 @@ type Key struct {
 func (k *Key) Public() crypto.PublicKey { return k.public }
 
 // Sign hands the batch to the signer processes in shares, verifies each signature with the configured public key, and retries what
-// failed in another process until ctx or the token's patience ends. len(sigs) == len(errs) == len(tbs), and one of sigs[i], errs[i]
+// failed in another process until ctx ends, or half a minute where ctx has no deadline. len(sigs) == len(errs) == len(tbs), and one of sigs[i], errs[i]
 // is nil. Errors: ErrRefused (the signer's check said no), ErrUnavailable, ErrBusy.
 func (k *Key) Sign(ctx context.Context, kind string, tbs [][]byte) (sigs [][]byte, errs []error) {
 	sigs, errs = make([][]byte, len(tbs)), make([]error, len(tbs))
-	size := shareSize(len(tbs), k.token.cfg.Signers)
+	size := shareSize(len(tbs), k.token)
 	var shares sync.WaitGroup
 	for start := 0; start < len(tbs); start += size {
 		end := min(start+size, len(tbs))
@@ -46,10 +46,10 @@ func (k *Key) Sign(ctx context.Context, kind string, tbs [][]byte) (sigs [][]byt
 	return sigs, errs
 }
 
-// shareSize spreads a batch over the signers, in pieces large enough that the hand-over no longer counts.
-func shareSize(n, signers int) int {
-	const worthwhile = 8
-	return min(max((n+signers-1)/signers, worthwhile), maxItems)
+// shareSize spreads a batch over the lanes, in pieces large enough that the hand-over no longer counts.
+func shareSize(n int, t *Token) int {
+	lanes, row := t.parallel()
+	return min(max((n+lanes-1)/lanes, row), maxItems)
 }
 
 // verify checks a signature with the public key of the CA certificate. A token that lies is found here, outside its process.

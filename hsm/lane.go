@@ -3,6 +3,7 @@ package hsm
 import (
 	"bufio"
 	"context"
+	"crypto/rand"
 	"errors"
 	"fmt"
 	"net"
@@ -11,15 +12,25 @@ import (
 	"time"
 )
 
-// lane is the daemon's end of one signer. Its goroutine alone uses the connection.
+// lane is the daemon's end of one session of a signer. Its goroutine alone uses the connection.
 type lane struct {
-	token *Token
-	conn  net.Conn
-	in    *bufio.Reader
-	buf   []byte
-	frame []byte
-	id    uint64
+	token  *Token
+	member *member
+	conn   net.Conn
+	in     *bufio.Reader
+	buf    []byte
+	frame  []byte
+	id     uint64
+	good   uint64 // signatures that were verified
+	met    bool   // hello was read
 }
+
+func newLane(m *member, conn net.Conn) *lane {
+	return &lane{token: m.token, member: m, conn: conn, in: bufio.NewReaderSize(conn, 16<<10)}
+}
+
+// errHung says that a call did not come back: its process is killed, others are asked to end.
+var errHung = errors.New("signer did not answer in time")
 
 // serve signs what comes from the queue until ctx ends or the signer fails; then its process must be replaced.
 func (l *lane) serve(ctx context.Context) error {
@@ -47,11 +58,15 @@ func (l *lane) serve(ctx context.Context) error {
 
 // hello makes sure that both ends speak the same wire: the binary on disk may have been replaced since the daemon started.
 func (l *lane) hello() error {
+	if l.met {
+		return nil
+	}
 	typ, body, grown, err := readFrame(l.in, l.buf)
 	l.buf = grown
 	if err != nil {
 		return fmt.Errorf("read from signer: %w", err)
 	}
+	l.met = true
 	return checkHello(typ, body)
 }
 
@@ -91,9 +106,9 @@ func (l *lane) exchange(s *share) error {
 // deadline is that of one signature; making a key may take a token much longer.
 func (l *lane) deadline(op byte) time.Duration {
 	if op == opSign {
-		return l.token.cfg.Deadline
+		return l.member.deadline()
 	}
-	return max(l.token.cfg.Deadline, startLimit)
+	return max(l.member.deadline(), startLimit)
 }
 
 // expected is how many results a request has: one for each TBS, else one.
@@ -109,7 +124,7 @@ func (l *lane) answer() (answer, error) {
 	typ, body, grown, err := readFrame(l.in, l.buf)
 	l.buf = grown
 	if errors.Is(err, os.ErrDeadlineExceeded) {
-		return answer{}, fmt.Errorf("signer did not answer within %v", l.token.cfg.Deadline)
+		return answer{}, fmt.Errorf("%w: %v", errHung, l.member.deadline())
 	}
 	if err != nil {
 		return answer{}, fmt.Errorf("read from signer: %w", err)
@@ -121,7 +136,7 @@ func (l *lane) answer() (answer, error) {
 	if a.ID != l.id {
 		return a, errProtocol
 	}
-	return a, l.conn.SetDeadline(time.Now().Add(l.token.cfg.Deadline))
+	return a, l.conn.SetDeadline(time.Now().Add(l.member.deadline()))
 }
 
 // take judges one result. An error takes the process out of service; the item stays open and is tried elsewhere.
@@ -135,6 +150,7 @@ func (l *lane) take(s *share, i int, r result) error {
 			return fmt.Errorf("the token lies: %w", err)
 		}
 		t.signatures.Add(1)
+		l.good++
 		s.results[i] = sig
 	case r.Code == codeDone:
 		s.results[i] = slices.Clone(r.Bytes)
@@ -143,9 +159,28 @@ func (l *lane) take(s *share, i int, r result) error {
 	default:
 		if r.Code == codeRefused {
 			t.refused.Add(1)
-			t.log.Error("signer refused", "kind", s.kind, "why", string(r.Bytes))
+			t.log.Error("signer refused", "token", l.member.name, "kind", s.kind, "why", string(r.Bytes))
 		}
 		s.errs[i] = &failure{Code: r.Code, Text: string(r.Bytes)}
+	}
+	return nil
+}
+
+// selftest has the signer sign the words of a self-test with a key. A signature that does not verify means another key: final.
+func (l *lane) selftest(index uint16, k KeyConfig) error {
+	nonce := make([]byte, 32)
+	if _, err := rand.Read(nonce); err != nil {
+		return err
+	}
+	s := newShare(opSelftest, index, "", [][]byte{append([]byte(selftestWords), nonce...)}, nil)
+	if err := l.exchange(s); err != nil {
+		return err
+	}
+	if s.errs[0] != nil {
+		return s.errs[0]
+	}
+	if err := verify(k.Public, s.items[0], s.results[0]); err != nil {
+		return &failure{Code: codeUnfit, Text: fmt.Sprintf("token %s does not hold the same key %s as the others", l.member.name, k.Label)}
 	}
 	return nil
 }

@@ -13,10 +13,8 @@ func RunKeeper() error { return ErrUnsupported }
 // RunSigner says that this system has no token support.
 func RunSigner(Check) error { return ErrUnsupported }
 
-func automatic() int { return 1 }
-
-func (t *Token) supervise(ctx context.Context) {
-	defer close(t.done)
-	t.setWhy(&failure{Code: codeUnsupported, Text: "tokens need Linux: signers are handed over by unix sockets"})
+func (m *member) supervise(ctx context.Context) {
+	defer close(m.done)
+	m.setWhy(&failure{Code: codeUnsupported, Text: "tokens need Linux: signers are handed over by unix sockets"})
 	<-ctx.Done()
 }

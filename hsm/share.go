@@ -42,29 +42,26 @@ func (s *share) open() (at []int) {
 	return at
 }
 
-// run gives a share to the signers, again and again, until it is done or ctx ends. The error is for the items that are still open.
+// run gives a share to the signers, again and again, until it is done or ctx ends: a fault that is over before that is nobody's business. The error is for the items that are still open.
 func (t *Token) run(ctx context.Context, s *share) error {
-	limit := patience * t.cfg.Deadline
-	if s.op != opSign {
-		limit = max(limit, startLimit)
+	if _, limited := ctx.Deadline(); !limited {
+		var cancel context.CancelFunc
+		ctx, cancel = context.WithTimeoutCause(ctx, patience, fmt.Errorf("no signer answered within %v: %w", patience, ErrUnavailable))
+		defer cancel()
 	}
-	ctx, cancel := context.WithTimeoutCause(ctx, limit, fmt.Errorf("no signer answered within %v: %w", limit, ErrUnavailable))
-	defer cancel()
-	for len(s.open()) > 0 {
+	for first := true; len(s.open()) > 0; first = false {
 		try := *s // a lane may keep a share past our patience: it never writes into what we return
 		try.results, try.errs = append([][]byte(nil), s.results...), append([]error(nil), s.errs...)
 		try.done, try.ctx = make(chan struct{}), ctx
-		select {
-		case t.queue <- &try:
-		default:
-			return ErrBusy
+		if err := t.enqueue(ctx, &try, first); err != nil {
+			return err
 		}
 		select {
 		case <-try.done:
 			s.results, s.errs, s.last, s.lost = try.results, try.errs, try.last, s.lost || try.last != nil
 		case <-ctx.Done():
 			return t.overdue(ctx, s)
-		case <-t.done:
+		case <-t.closed:
 			return fmt.Errorf("token was closed: %w", ErrUnavailable)
 		}
 		if len(s.open()) > 0 && ctx.Err() != nil {
@@ -74,8 +71,28 @@ func (t *Token) run(ctx context.Context, s *share) error {
 	return nil
 }
 
-// patience is how many deadlines a batch may take, through one process after another.
-const patience = 3
+// patience is how long a batch without a deadline of its own is tried.
+const patience = startLimit
+
+// enqueue puts a share where every lane takes from. A new one is refused where the queue is full; one that a failing token gave back waits.
+func (t *Token) enqueue(ctx context.Context, s *share, isNew bool) error {
+	select {
+	case t.queue <- s:
+		return nil
+	default:
+	}
+	if isNew {
+		return ErrBusy
+	}
+	select {
+	case t.queue <- s:
+		return nil
+	case <-ctx.Done():
+		return t.overdue(ctx, s)
+	case <-t.closed:
+		return fmt.Errorf("token was closed: %w", ErrUnavailable)
+	}
+}
 
 func (t *Token) overdue(ctx context.Context, s *share) error {
 	err := context.Cause(ctx)

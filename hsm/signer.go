@@ -12,6 +12,9 @@ import (
 	"io"
 	"net"
 	"os"
+	"runtime"
+	"sync"
+	"sync/atomic"
 	"time"
 
 	"golang.org/x/time/rate"
@@ -20,48 +23,79 @@ import (
 // Check judges a TBS in the signer process before it is signed. cmd joins ca.Policy to it.
 type Check func(policy []byte) (func(kind string, tbs []byte) error, error)
 
-// rateCap is how many signatures a second one signer makes at most: above what any token does, so that only a daemon gone wild meets it.
+// rateCap is how many signatures a second one signer makes at most where none is configured: above what any token does, so that only a daemon gone wild meets it.
 const rateCap = 100_000
 
-// RunSigner is the body of the hidden signer subcommand: its lane is file descriptor 3, its keeper descriptor 4.
+// RunSigner is the body of the hidden signer subcommand: its keeper is file descriptor 3, its lanes are those behind it.
 func RunSigner(check Check) error {
 	if err := protect(); err != nil {
 		return err
 	}
-	talk, err := unixConn(os.NewFile(4, "keeper"))
+	talk, err := unixConn(os.NewFile(3, "keeper"))
 	if err != nil {
 		return fmt.Errorf("signer is started by certmill itself: %w", err)
 	}
 	defer talk.Close()
-	conn, err := unixConn(os.NewFile(3, "lane"))
-	if err != nil {
-		return err
-	}
-	defer conn.Close()
 	var cfg start
 	if _, err := receive(talk, &cfg); err != nil {
 		return fmt.Errorf("read start: %w", err)
 	}
-	s := &signer{check: check, ceremony: cfg.Ceremony, limit: rate.NewLimiter(rateCap, rateCap)}
-	if err := s.open(cfg); err != nil {
-		return errors.Join(err, send(talk, report{Failure: asFailure(err)}, nil))
+	limit := cfg.RateCap
+	if limit <= 0 {
+		limit = rateCap
 	}
-	defer s.token.Close()
-	if err := send(talk, report{PID: os.Getpid()}, nil); err != nil {
+	s := &signer{check: check, cfg: cfg, limit: rate.NewLimiter(rate.Limit(limit), limit)}
+	ready, err := s.open(talk)
+	if err != nil {
+		f := asFailure(err)
+		f.LoggedIn = s.loggedIn
+		return errors.Join(err, send(talk, report{Failure: f}, nil))
+	}
+	defer s.token.close()
+	lanes, err := openLanes(ready.Lanes)
+	if err != nil {
 		return err
 	}
-	talk.Close()
-	return s.serve(conn)
+	if err := send(talk, report{PID: os.Getpid(), Ready: ready}, nil); err != nil {
+		return err
+	}
+	go untilRetired(talk, lanes)
+	return s.serveAll(lanes)
 }
 
-// signer is what runs in a signer process: one goroutine, one session of the token at a time.
+func openLanes(n int) (lanes []net.Conn, err error) {
+	for i := range n {
+		c, err := unixConn(os.NewFile(uintptr(4+i), "lane"))
+		if err != nil {
+			return lanes, err
+		}
+		lanes = append(lanes, c)
+	}
+	return lanes, nil
+}
+
+// untilRetired waits for the keeper to close the talk; then no further request is read. What is being signed is finished and answered.
+func untilRetired(talk *net.UnixConn, lanes []net.Conn) {
+	var r report
+	if _, err := receive(talk, &r); err == nil {
+		return // nothing is ever said on it
+	}
+	for _, l := range lanes {
+		l.SetReadDeadline(time.Now())
+	}
+}
+
+// signer is what runs in a signer process: a goroutine for each lane, each with a session of the token at a time.
 type signer struct {
 	token    *pkcs11Token
 	check    Check
-	keys     []signingKey
-	ceremony bool
+	cfg      start
+	loggedIn bool
 	limit    *rate.Limiter
-	signed   uint64
+	signed   atomic.Uint64
+
+	mu   sync.RWMutex // guards keys: a ceremony adds to them
+	keys []signingKey
 }
 
 // signingKey is a key with what is demanded of a TBS before it signs.
@@ -70,54 +104,127 @@ type signingKey struct {
 	hash   crypto.Hash
 	public crypto.PublicKey
 	allow  func(kind string, tbs []byte) error
+	tested *atomic.Bool // its one self-test was made
 }
 
-// open logs in and finds every key.
-func (s *signer) open(cfg start) (err error) {
-	if s.token, err = openPKCS11(cfg); err != nil {
-		return err
+// open loads the module, logs in if the keeper permits it, holds every key against the gate, and sees how many sessions there are.
+func (s *signer) open(talk *net.UnixConn) (ready *TokenReport, err error) {
+	if s.token, err = openPKCS11(s.cfg); err != nil {
+		return nil, err
 	}
-	for _, k := range cfg.Keys {
-		if _, err := s.addKey(k); err != nil {
-			s.token.Close()
-			return err
+	defer func() {
+		if err != nil {
+			s.token.close()
+		}
+	}()
+	if err := s.logIn(talk); err != nil {
+		return nil, err
+	}
+	r := s.token.report()
+	for _, k := range s.cfg.Keys {
+		found, err := s.addKey(k)
+		r.Keys = append(r.Keys, found)
+		if err != nil {
+			return nil, err
 		}
 	}
+	if s.cfg.Measured != nil {
+		r.Measured = *s.cfg.Measured
+	} else if !s.cfg.Ceremony {
+		r.Measured = s.token.measure()
+	}
+	l := resources{cores: runtime.NumCPU(), signers: s.cfg.Signers, sessions: r.Sessions, measured: r.Measured}.plan()
+	if s.cfg.Ceremony {
+		l = layout{Processes: 1, Lanes: 1}
+	}
+	r.Processes = l.Processes
+	r.Lanes, err = s.token.reserve(l.Lanes)
+	return r, err
+}
+
+// logIn asks the keeper for the PIN: it decides by what the token said of its logins, and notes the try first.
+func (s *signer) logIn(talk *net.UnixConn) error {
+	if !s.token.needsLogin() {
+		return nil
+	}
+	if err := send(talk, report{Asks: &asks{Serial: s.token.identity(), Flags: s.token.flags()}}, nil); err != nil {
+		return err
+	}
+	var p permit
+	if _, err := receive(talk, &p); err != nil {
+		return fmt.Errorf("wait for the keeper's permission: %w", err)
+	}
+	if p.Denied != nil {
+		return p.Denied
+	}
+	if err := s.token.login(p.Secret); err != nil {
+		return err
+	}
+	s.loggedIn = true
 	return nil
 }
 
-// addKey finds a key and makes sure that it is the one that is meant.
-func (s *signer) addKey(k startKey) (index int, err error) {
+// addKey finds a key and makes sure that it is the one that is meant, and fit.
+func (s *signer) addKey(k startKey) (KeyReport, error) {
 	public, err := x509.ParsePKIXPublicKey(k.SPKI)
 	if err != nil {
-		return 0, &failure{Code: codeUnfit, Text: fmt.Sprintf("key %s: %v", k.Label, err)}
+		return KeyReport{Label: k.Label}, &failure{Code: codeUnfit, Text: fmt.Sprintf("key %s: %v", k.Label, err)}
 	}
 	allow, err := s.check(k.Policy)
 	if err != nil {
-		return 0, &failure{Code: codeRefused, Text: fmt.Sprintf("key %s: policy: %v", k.Label, err)}
-	}
-	key, err := s.token.find(k.Label)
-	if err != nil {
-		return 0, err
-	}
-	if p, ok := key.Public().(interface{ Equal(crypto.PublicKey) bool }); !ok || !p.Equal(public) {
-		return 0, &failure{Code: codeUnfit, Text: fmt.Sprintf("key %s in the token is not the CA certificate's", k.Label)}
-	}
-	if err := s.token.gate(k.Label); err != nil {
-		return 0, err
+		return KeyReport{Label: k.Label}, &failure{Code: codeRefused, Text: fmt.Sprintf("key %s: policy: %v", k.Label, err)}
 	}
 	hash, err := hashOf(public)
 	if err != nil {
-		return 0, err
+		return KeyReport{Label: k.Label}, err
 	}
-	s.keys = append(s.keys, signingKey{signer: key, hash: hash, public: public, allow: allow})
-	return len(s.keys) - 1, nil
+	found, f, err := s.token.find(k.Label)
+	if err != nil {
+		return KeyReport{Label: k.Label, Findings: []Finding{{Attribute: "CKA_LABEL", Level: LevelFail, Text: err.Error()}}}, err
+	}
+	r := judge(k, public, f)
+	if err := r.fit(); err != nil {
+		return r, err
+	}
+	key, err := s.token.signerFor(found, public)
+	if err != nil {
+		return r, err
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.keys = append(s.keys, signingKey{signer: key, hash: hash, public: public, allow: allow, tested: new(atomic.Bool)})
+	return r, nil
+}
+
+func (s *signer) key(index uint16) (signingKey, bool) {
+	s.mu.RLock()
+	defer s.mu.RUnlock()
+	if int(index) >= len(s.keys) {
+		return signingKey{}, false
+	}
+	return s.keys[index], true
+}
+
+// serveAll serves every lane until the daemon closes them or the keeper retires the process.
+func (s *signer) serveAll(lanes []net.Conn) error {
+	var running sync.WaitGroup
+	errs := make([]error, len(lanes))
+	for i, l := range lanes {
+		running.Go(func() {
+			defer l.Close()
+			if err := s.serve(l); !errors.Is(err, os.ErrDeadlineExceeded) {
+				errs[i] = err
+			}
+		})
+	}
+	running.Wait()
+	return errors.Join(errs...)
 }
 
 // flushEvery is how often a long request's results are sent on, so that an answer is overdue when one signature is.
 const flushEvery = 5 * time.Millisecond
 
-// serve answers requests until the daemon closes the lane.
+// serve answers the requests of one lane.
 func (s *signer) serve(conn net.Conn) error {
 	if _, err := conn.Write(appendHello(nil)); err != nil {
 		return err
@@ -138,7 +245,7 @@ func (s *signer) serve(conn net.Conn) error {
 			return err // a daemon that speaks nonsense gets no answer
 		}
 		if r.Op != opSign {
-			if _, err := conn.Write(appendAnswer(nil, answer{ID: r.ID, Signed: s.signed, Results: []result{s.manage(r)}})); err != nil {
+			if _, err := conn.Write(appendAnswer(nil, answer{ID: r.ID, Signed: s.signed.Load(), Results: []result{s.manage(r)}})); err != nil {
 				return err
 			}
 			continue
@@ -158,7 +265,7 @@ func (s *signer) answer(conn net.Conn, r request, out []byte) ([]byte, error) {
 		if i < len(r.Items)-1 && time.Since(last) < flushEvery {
 			continue
 		}
-		a.Signed = s.signed
+		a.Signed = s.signed.Load()
 		out = appendAnswer(out[:0], a)
 		if _, err := conn.Write(out); err != nil {
 			return out, err
@@ -170,17 +277,22 @@ func (s *signer) answer(conn net.Conn, r request, out []byte) ([]byte, error) {
 
 // sign checks one TBS and signs it.
 func (s *signer) sign(r request, tbs []byte) result {
-	if int(r.Key) >= len(s.keys) {
+	k, there := s.key(r.Key)
+	if !there {
 		return refuse(codeRefused, "no key %d", r.Key)
 	}
-	k := s.keys[r.Key]
 	if err := k.allow(r.Kind, tbs); err != nil {
 		return refuse(codeRefused, "%v", err)
 	}
+	return s.use(k, tbs)
+}
+
+// use has the token sign, within the rate cap.
+func (s *signer) use(k signingKey, message []byte) result {
 	if !s.limit.Allow() {
-		return refuse(codeRate, "more than %d signatures a second", rateCap)
+		return refuse(codeRate, "more than %v signatures a second", s.limit.Limit())
 	}
-	digest, err := digestOf(k.public, tbs)
+	digest, err := digestOf(k.public, message)
 	if err != nil {
 		return refuse(codeUnfit, "%v", err)
 	}
@@ -188,7 +300,7 @@ func (s *signer) sign(r request, tbs []byte) result {
 	if err != nil {
 		return refuse(codeToken, "sign: %v", err)
 	}
-	s.signed++
+	s.signed.Add(1)
 	return result{Code: codeDone, Bytes: sig}
 }
 
@@ -197,9 +309,12 @@ func refuse(c code, format string, args ...any) result {
 	return result{Code: c, Bytes: text[:min(len(text), maxResult)]}
 }
 
-// manage does what ceremonies need.
+// manage does what is no signature of a TBS.
 func (s *signer) manage(r request) result {
-	if !s.ceremony {
+	if r.Op == opSelftest {
+		return s.selftest(r)
+	}
+	if !s.cfg.Ceremony {
 		return refuse(codeRefused, "not started for a ceremony")
 	}
 	bytes, err := s.ceremonyOp(r)
@@ -208,6 +323,21 @@ func (s *signer) manage(r request) result {
 		return refuse(f.Code, "%s", f.Text)
 	}
 	return result{Code: codeDone, Bytes: bytes}
+}
+
+// selftest signs what can never be a certificate, once for each key in the life of the process, and only where the keeper was started for it: it shows
+// that two tokens hold the same key.
+func (s *signer) selftest(r request) result {
+	k, there := s.key(r.Key)
+	switch {
+	case !there || !s.cfg.Selftest:
+		return refuse(codeRefused, "not started for a self-test of key %d", r.Key)
+	case !isSelftest(r.Items[0]):
+		return refuse(codeRefused, "not the words of a self-test")
+	case k.tested.Swap(true):
+		return refuse(codeRefused, "key %d had its self-test", r.Key)
+	}
+	return s.use(k, r.Items[0])
 }
 
 func (s *signer) ceremonyOp(r request) ([]byte, error) {
@@ -219,15 +349,18 @@ func (s *signer) ceremonyOp(r request) ([]byte, error) {
 		}
 		return x509.MarshalPKIXPublicKey(public)
 	case opPublic:
-		key, err := s.token.find(string(r.Items[0]))
+		_, f, err := s.token.find(string(r.Items[0]))
 		if err != nil {
 			return nil, err
 		}
-		return x509.MarshalPKIXPublicKey(key.Public())
+		if f.public == nil {
+			return nil, &failure{Code: codeUnfit, Text: fmt.Sprintf("the token does not show the public half of key %s", r.Items[0])}
+		}
+		return x509.MarshalPKIXPublicKey(f.public)
 	}
 	if len(r.Items) != 2 {
 		return nil, errFrame
 	}
-	index, err := s.addKey(startKey{Label: r.Kind, SPKI: r.Items[0], Policy: r.Items[1]})
-	return binary.BigEndian.AppendUint16(nil, uint16(index)), err
+	_, err := s.addKey(startKey{Label: r.Kind, SPKI: r.Items[0], Policy: r.Items[1]})
+	return binary.BigEndian.AppendUint16(nil, uint16(len(s.keys)-1)), err
 }

@@ -12,63 +12,62 @@ import (
 	"net"
 	"os"
 	"os/exec"
-	"runtime"
 	"sync"
 	"syscall"
 	"time"
 )
 
-// automatic is the number of signers where none is given: more than the processors bring nothing.
-func automatic() int { return min(runtime.NumCPU(), 4) }
-
 // supervise keeps one keeper running until ctx ends; a failure that would only repeat itself ends it too.
-func (t *Token) supervise(ctx context.Context) {
-	defer close(t.done)
-	pause := firstPause
+func (m *member) supervise(ctx context.Context) {
+	defer close(m.done)
+	failing := time.Now()
 	for ctx.Err() == nil {
 		began := time.Now()
-		err := t.keep(ctx)
+		err := m.keep(ctx)
 		if ctx.Err() != nil {
 			return
 		}
-		t.log.Error("keeper ended", "err", err)
-		t.setWhy(asUnavailable(err))
+		m.token.log.Error("keeper ended", "token", m.name, "err", err)
+		m.setWhy(m.asUnavailable(err))
 		var f *failure
 		if errors.As(err, &f) && f.final() {
 			<-ctx.Done() // nobody tries a wrong PIN again
 			return
 		}
 		if time.Since(began) > lastPause {
-			pause = firstPause
+			failing = time.Now()
 		}
 		select {
-		case <-time.After(pause):
+		case <-time.After(min(max(time.Since(failing)/20, firstPause), lastPause)):
 		case <-ctx.Done():
 		}
-		pause = min(2*pause, lastPause)
 	}
 }
 
-func asUnavailable(err error) error {
+func (m *member) asUnavailable(err error) error {
 	var f *failure
 	if errors.As(err, &f) || errors.Is(err, ErrUnavailable) {
-		return err
+		return fmt.Errorf("token %s: %w", m.name, err)
 	}
-	return fmt.Errorf("%w: %w", ErrUnavailable, err)
+	return fmt.Errorf("token %s: %w: %w", m.name, ErrUnavailable, err)
 }
 
 // keeper is the daemon's view of a keeper process.
 type keeper struct {
-	token   *Token
+	member  *member
 	process *exec.Cmd
 	control *net.UnixConn
+	tested  bool // the self-test of a clone was made
 	lanes   sync.WaitGroup
 	logs    sync.WaitGroup
+
+	mu  sync.Mutex
+	out map[int]bool // guarded by mu: processes that were reported out of service
 }
 
 // keep starts a keeper and serves the lanes it hands over, until it ends or ctx does. Everything it started has ended when it returns.
-func (t *Token) keep(ctx context.Context) error {
-	k := &keeper{token: t}
+func (m *member) keep(ctx context.Context) error {
+	k := &keeper{member: m, out: make(map[int]bool)}
 	if err := k.start(); err != nil {
 		return err
 	}
@@ -85,15 +84,16 @@ func (t *Token) keep(ctx context.Context) error {
 
 // start starts the process and tells it what it must know.
 func (k *keeper) start() error {
-	cfg := k.token.cfg
-	msg := start{Module: cfg.Module, Token: cfg.Token, Serial: cfg.Serial, PIN: cfg.PIN, Env: cfg.Env, Dir: cfg.Dir, Signers: cfg.Signers,
-		SignerCommand: cfg.SignerCommand, Ceremony: cfg.Ceremony}
+	cfg := k.member.cfg
+	msg := start{Module: cfg.Module, InitArgs: cfg.InitArgs, Token: cfg.Token, Serial: cfg.Serial, NoLogin: cfg.NoLogin, PIN: cfg.PIN, PINMemory: cfg.PINMemory,
+		Env: cfg.Env, Dir: cfg.Dir, Signers: cfg.Signers, Sessions: cfg.Sessions, RateCap: cfg.RateCap, SignerCommand: cfg.SignerCommand,
+		Ceremony: cfg.Ceremony, Selftest: len(k.member.token.members) > 1}
 	for _, key := range cfg.Keys {
 		spki, err := x509.MarshalPKIXPublicKey(key.Public)
 		if err != nil {
 			return &failure{Code: codeUnfit, Text: fmt.Sprintf("key %s: %v", key.Label, err)}
 		}
-		msg.Keys = append(msg.Keys, startKey{Label: key.Label, SPKI: spki, Policy: key.Policy})
+		msg.Keys = append(msg.Keys, startKey{Label: key.Label, SPKI: spki, Policy: key.Policy, Backup: key.Backup, Waivers: key.Waivers})
 	}
 	ours, theirs, err := socketPair(syscall.SOCK_SEQPACKET)
 	if err != nil {
@@ -108,82 +108,135 @@ func (k *keeper) start() error {
 	k.process.SysProcAttr = childAttributes()
 	noise, w, err := os.Pipe()
 	if err != nil {
-		return err
+		return errors.Join(err, k.control.Close())
 	}
 	k.process.Stderr = w
 	err = k.process.Start()
 	w.Close()
 	if err != nil {
 		noise.Close()
-		return fmt.Errorf("start keeper: %w", err)
+		return fmt.Errorf("start keeper: %w", errors.Join(err, k.control.Close()))
 	}
-	k.logs.Go(func() { k.token.logNoise(noise) })
+	k.logs.Go(func() { k.member.logNoise(noise) })
 	return send(k.control, order{Start: &msg}, nil)
 }
 
 // wait waits for the process; one that does not end by itself is killed.
 func (k *keeper) wait() error {
-	timer := time.AfterFunc(k.token.cfg.Deadline, func() { k.process.Process.Kill() })
+	timer := time.AfterFunc(k.member.deadline()+retireGrace, func() { k.process.Process.Kill() })
 	defer timer.Stop()
 	return k.process.Wait()
 }
 
 // logNoise logs what the module and the processes print, line by line, capped.
-func (t *Token) logNoise(r io.ReadCloser) {
+func (m *member) logNoise(r io.ReadCloser) {
 	defer r.Close()
 	s := bufio.NewScanner(r)
 	s.Buffer(make([]byte, 4<<10), 64<<10)
 	for s.Scan() {
-		t.log.Warn("token process", "text", s.Text())
+		m.token.log.Warn("token process", "token", m.name, "text", s.Text())
 	}
 	io.Copy(io.Discard, r) // a line past the cap must not block the process
 }
 
 // listen takes reports until the keeper ends.
 func (k *keeper) listen(ctx context.Context) error {
+	m := k.member
+	var last *failure
 	for {
 		var r report
 		file, err := receive(k.control, &r)
 		switch {
+		case err != nil && last != nil:
+			return last
 		case err != nil:
 			return fmt.Errorf("keeper: %w", err)
 		case r.Failure != nil:
-			k.token.setWhy(r.Failure)
+			m.setWhy(m.asUnavailable(r.Failure))
+			m.token.log.Warn("no signer could be started", "token", m.name, "err", r.Failure)
 			if r.Failure.final() {
-				return r.Failure
+				last = r.Failure // those that run go on; the keeper ends with the last of them
 			}
-			k.token.log.Warn("no signer could be started", "err", r.Failure)
+		case r.Ready != nil:
+			m.found.Store(r.Ready)
+			k.tellFindings(r.Ready)
 		case file != nil:
 			conn, err := unixConn(file)
 			if err != nil {
 				return err
 			}
-			k.lanes.Go(func() { k.serve(ctx, conn, r.PID) })
+			l := newLane(m, conn)
+			if err := k.selftest(l, r.PID); err != nil {
+				conn.Close()
+				if f := (*failure)(nil); errors.As(err, &f) && f.final() {
+					return err
+				}
+				k.outOfService(r.PID, 0, err)
+				continue
+			}
+			k.lanes.Go(func() { k.serve(ctx, l, r.PID) })
 		}
 	}
 }
 
+// tellFindings logs what was waived: it stays visible for ever.
+func (k *keeper) tellFindings(r *TokenReport) {
+	for _, key := range r.Keys {
+		for _, f := range key.Findings {
+			if f.Level == LevelWaived {
+				k.member.token.log.Warn("waived", "token", k.member.name, "key", key.Label, "attribute", f.Attribute, "text", f.Text, "reason", f.Reason)
+			}
+		}
+	}
+}
+
+// selftest has the first lane of each of several tokens show that it holds the keys of the others. Who opened the token has recorded
+// that these signatures are made.
+func (k *keeper) selftest(l *lane, pid int) error {
+	m := k.member
+	if k.tested || len(m.token.members) == 1 {
+		return nil
+	}
+	if err := l.hello(); err != nil {
+		return err
+	}
+	for i, key := range m.cfg.Keys {
+		if err := l.selftest(uint16(i), key); err != nil {
+			return fmt.Errorf("process %d, key %s: %w", pid, key.Label, err)
+		}
+	}
+	k.tested = true
+	return nil
+}
+
 // serve serves one lane; when it fails, the keeper is told to replace the process.
-func (k *keeper) serve(ctx context.Context, conn net.Conn, pid int) {
-	t := k.token
-	defer conn.Close()
+func (k *keeper) serve(ctx context.Context, l *lane, pid int) {
+	m := k.member
+	defer l.conn.Close()
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
-	context.AfterFunc(ctx, func() { conn.Close() })
-	if t.signers.Add(1) == 1 {
-		t.setWhy(nil)
-	}
-	l := &lane{token: t, conn: conn, in: bufio.NewReaderSize(conn, 64<<10)}
+	context.AfterFunc(ctx, func() { l.conn.Close() })
+	m.enter(pid)
 	err := l.serve(ctx)
-	if t.signers.Add(-1) == 0 {
-		t.setWhy(fmt.Errorf("no signer left: %w", ErrUnavailable))
+	m.leave(pid, fmt.Errorf("token %s: no signer left: %w", m.name, ErrUnavailable))
+	if ctx.Err() == nil {
+		k.outOfService(pid, l.good, err)
 	}
-	if ctx.Err() != nil {
+}
+
+// outOfService has a process replaced, once, however many of its lanes fail.
+func (k *keeper) outOfService(pid int, good uint64, why error) {
+	k.mu.Lock()
+	known := k.out[pid]
+	k.out[pid] = true
+	k.mu.Unlock()
+	if known {
 		return
 	}
-	t.respawns.Add(1)
-	t.log.Error("signer out of service", "pid", pid, "err", err)
-	if err := send(k.control, order{Kill: pid}, nil); err != nil {
-		t.log.Error("tell keeper", "err", err) // it has ended: listen sees that too
+	m := k.member
+	m.token.respawns.Add(1)
+	m.token.log.Error("signer out of service", "token", m.name, "pid", pid, "err", why)
+	if err := send(k.control, order{Kill: pid, Hung: errors.Is(why, errHung), Useless: good == 0}, nil); err != nil {
+		m.token.log.Error("tell keeper", "token", m.name, "err", err) // it has ended: listen sees that too
 	}
 }

@@ -8,7 +8,7 @@ import (
 )
 
 // The wire between the daemon and a signer is a stream socket; each socket of a signer is one lane: one session of the token, one
-// request at a time. Integers are big-endian.
+// request at a time. A signer has as many lanes as sessions are worthwhile. Integers are big-endian.
 //
 //	frame    length(4: of what follows) type(1) body
 //	hello    'H'  version(2)                                                             signer → daemon, once, first
@@ -38,8 +38,16 @@ const (
 	opSign      byte = 'S' // items: TBS; kind: kind of signature; key: index in the keeper's list
 	opGenerate  byte = 'G' // item: label; kind: algorithm; ceremony only
 	opPublic    byte = 'P' // item: label; ceremony only
+	opSelftest  byte = 'T' // item: see isSelftest; key: as in opSign
 	opUse       byte = 'U' // kind: label; items: SubjectPublicKeyInfo, policy; the result's bytes are the key's index(2); ceremony only
 )
+
+// selftestWords begin what a self-test signs: text, so that it cannot be the DER of anything, then 32 random octets.
+const selftestWords = "certmill self-test, not a certificate\x00"
+
+func isSelftest(message []byte) bool {
+	return len(message) == len(selftestWords)+32 && string(message[:len(selftestWords)]) == selftestWords
+}
 
 // request asks a signer for one thing per item.
 type request struct {
@@ -101,7 +109,7 @@ func appendRequest(b []byte, r request) []byte {
 
 // parseRequest reads a request. Its items are pieces of body.
 func parseRequest(op byte, body []byte) (request, error) {
-	if op != opSign && op != opGenerate && op != opPublic && op != opUse {
+	if op != opSign && op != opGenerate && op != opPublic && op != opUse && op != opSelftest {
 		return request{}, errFrame
 	}
 	c := cursor{rest: body}

@@ -102,7 +102,7 @@ func runOnce(ctx context.Context, r *Registrar) (*Report, error) {
 
 // P12: AWS ends up as the plan says, and running it again finishes the rest and never leaves a second effect, wherever the first run
 // was cut off. Rules K-04, CA-83.
-func TestCutOffAfterEveryCall(t *testing.T) {
+func TestP12CutOffAfterEveryCall(t *testing.T) {
 	t.Run("from nothing", func(t *testing.T) { cutEverywhere(t, func(*testing.T, *Registrar, *testCA) {}) })
 	t.Run("after changes by hand", func(t *testing.T) { cutEverywhere(t, disarrange) })
 }
@@ -157,7 +157,7 @@ func cutEverywhere(t *testing.T, prepare func(*testing.T, *Registrar, *testCA)) 
 	if p := mustPlan(t, r); p.Differs() {
 		t.Fatalf("second plan:\n%s", planText(t, p))
 	}
-	t.Logf("cut at each of %d calls, in three ways", calls)
+	t.Logf("P12: cut off at each of %d calls, in three ways: the next run finished it, and AWS held the same", calls)
 	var running sync.WaitGroup
 	slots := make(chan struct{}, 32) // what a run waits for is its own pauses and the simulator's disk
 	for _, way := range []struct{ dead, after bool }{{true, false}, {true, true}, {false, true}} {

@@ -40,7 +40,7 @@ func TestP8KillServe(t *testing.T) {
 	if code := s.stop(t); code != exitDone {
 		t.Errorf("serve ended with %d after SIGTERM\n%s", code, s.log)
 	}
-	t.Logf("%d kills, %d certificates acknowledged, 0 lost, 0 twice", kills, len(f.acked))
+	t.Logf("P8: %d kills of serve, %d certificates acknowledged, 0 lost, 0 twice", kills, len(f.acked))
 }
 
 // factory is a line that never gives up on a device.

@@ -1,4 +1,12 @@
-// Package hsmtest makes SoftHSM tokens in temporary folders, for tests that need a real one.
+// Package hsmtest makes SoftHSM tokens in temporary folders, for tests that need a real one, and puts a module in front of them that
+// fails on command.
+//
+//	cfg, faults := hsmtest.Faulty(t, hsmtest.SoftHSM(t))
+//	faults.Hang(hsmtest.Sign, hsmtest.InOneProcess(), hsmtest.Forever)
+//	faults.Reboot(200 * time.Millisecond)
+//
+// The module is module/fault.c. It is compiled by the test and loaded by the processes that speak to the token; what Faults says
+// reaches all of them at once, while they run.
 package hsmtest
 
 import (

@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"os/signal"
 	"path/filepath"
 	"strings"
 	"syscall"
@@ -74,6 +75,22 @@ func promptPIN() (string, error) {
 		return "", fmt.Errorf("PIN prompt: no terminal: %w", err)
 	}
 	defer tty.Close()
+	before, err := term.GetState(int(tty.Fd()))
+	if err != nil {
+		return "", fmt.Errorf("PIN prompt: %w", err)
+	}
+	interrupt, done := make(chan os.Signal, 1), make(chan struct{})
+	signal.Notify(interrupt, os.Interrupt)
+	defer signal.Ignore(os.Interrupt) // from then on Ctrl-C is for the daemon alone
+	defer close(done)
+	go func() {
+		select {
+		case <-interrupt:
+			term.Restore(int(tty.Fd()), before)
+			os.Exit(1)
+		case <-done:
+		}
+	}()
 	fmt.Fprint(tty, "token PIN: ")
 	b, err := term.ReadPassword(int(tty.Fd()))
 	fmt.Fprintln(tty)

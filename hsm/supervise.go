@@ -107,6 +107,7 @@ func (k *keeper) start() error {
 	k.process = exec.Command(cfg.Command[0], cfg.Command[1:]...)
 	k.process.ExtraFiles = []*os.File{theirs}
 	k.process.SysProcAttr = childAttributes()
+	k.process.SysProcAttr.Setpgid = !cfg.PIN.Prompt // the terminal stops who asks from the background
 	noise, w, err := os.Pipe()
 	if err != nil {
 		return errors.Join(err, k.control.Close())

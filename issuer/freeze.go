@@ -18,7 +18,10 @@ const (
 )
 
 // Target of a freeze: Kind ca, order, station or all.
-type Target struct{ Kind, Name string }
+type Target struct {
+	Kind string `json:"kind"`
+	Name string `json:"name,omitempty"`
+}
 
 // String names a target as the freeze command does.
 func (t Target) String() string { return strings.TrimSpace(t.Kind + " " + t.Name) }

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io/fs"
 	"os"
 
 	"github.com/spf13/pflag"
@@ -37,6 +38,8 @@ func (e *env) admin(ctx context.Context, a access, f func(context.Context, *serv
 	switch {
 	case err == nil:
 		return problemError(f(ctx, remote))
+	case errors.Is(err, fs.ErrPermission):
+		return fail(exitNotAllowed, "run it as the user of certmill serve, or as root", "admin socket: %w", err)
 	case !errors.Is(err, server.ErrNotServing):
 		return problemError(err)
 	case a.offline != nil && !*a.offline:

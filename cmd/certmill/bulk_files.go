@@ -25,29 +25,71 @@ type bulkInput struct {
 	next func() (client.Request, error)
 }
 
+// countLines is about how many requests a file holds; 0 where only reading it would tell.
+func countLines(f *os.File) (n int64, err error) {
+	info, err := f.Stat()
+	if err != nil || !info.Mode().IsRegular() {
+		return 0, err
+	}
+	for buf := make([]byte, 1<<20); err == nil; {
+		var got int
+		got, err = f.Read(buf)
+		n += int64(bytes.Count(buf[:got], []byte{'\n'}))
+	}
+	if errors.Is(err, io.EOF) {
+		_, err = f.Seek(0, io.SeekStart)
+	}
+	return n, err
+}
+
 // openBulk decides by the name: .csv has a header with device_id, csr (inline) or csr_file, and optionally client_ref and slot.
-func openBulk(name string, r io.Reader) (*bulkInput, error) {
+func openBulk(name string, file io.Reader) (*bulkInput, error) {
+	r := bufio.NewReaderSize(file, client.MaxLine+2)
+	if mark, _ := r.Peek(3); string(mark) == "\ufeff" { // as spreadsheets write it
+		r.Discard(3)
+	}
 	if strings.HasSuffix(name, ".csv") {
 		return openCSV(name, r)
 	}
-	s := bufio.NewScanner(r)
-	s.Buffer(make([]byte, 0, client.MaxLine), client.MaxLine)
 	in := &bulkInput{}
 	in.next = func() (req client.Request, err error) {
-		for s.Scan() {
+		for {
+			line, err := r.ReadSlice('\n')
+			if errors.Is(err, io.EOF) && len(line) == 0 {
+				return req, io.EOF
+			}
 			in.line++
-			if text := bytes.TrimSpace(s.Bytes()); len(text) > 0 {
-				d := json.NewDecoder(bytes.NewReader(text))
-				d.DisallowUnknownFields()
-				return req, d.Decode(&req)
+			if errors.Is(err, bufio.ErrBufferFull) {
+				for errors.Is(err, bufio.ErrBufferFull) {
+					_, err = r.ReadSlice('\n')
+				}
+				if err == nil || errors.Is(err, io.EOF) {
+					return req, errLongRequest
+				}
+			}
+			if err != nil && !errors.Is(err, io.EOF) {
+				return req, fatalError{err}
+			}
+			if text := bytes.TrimSpace(line); len(text) > 0 {
+				return req, decodeRequest(text, &req)
 			}
 		}
-		if s.Err() != nil {
-			return req, fatal(s.Err())
-		}
-		return req, io.EOF
 	}
 	return in, nil
+}
+
+var errLongRequest = fmt.Errorf("the request has more than %d bytes", client.MaxLine)
+
+func decodeRequest(text []byte, req *client.Request) error {
+	d := json.NewDecoder(bytes.NewReader(text))
+	d.DisallowUnknownFields()
+	if err := d.Decode(req); err != nil {
+		return err
+	}
+	if _, err := d.Token(); !errors.Is(err, io.EOF) {
+		return errors.New("something follows the JSON object")
+	}
+	return nil
 }
 
 func openCSV(name string, r io.Reader) (*bulkInput, error) {
@@ -66,16 +108,20 @@ func openCSV(name string, r io.Reader) (*bulkInput, error) {
 			return nil, fail(exitUsage, "columns are device_id, csr, csr_file, client_ref, slot", "%s: column %q is not known", name, h)
 		}
 	}
-	in := &bulkInput{line: 1}
+	in := &bulkInput{}
 	in.next = func() (req client.Request, err error) {
 		record, err := c.Read()
-		if errors.Is(err, io.EOF) {
+		var bad *csv.ParseError
+		switch {
+		case errors.Is(err, io.EOF):
 			return req, io.EOF
-		}
-		in.line++
-		if err != nil {
+		case errors.As(err, &bad):
+			in.line = bad.StartLine
 			return req, err
+		case err != nil:
+			return req, fatalError{err}
 		}
+		in.line, _ = c.FieldPos(0)
 		get := func(name string) string {
 			if i, ok := column[name]; ok {
 				return strings.Clone(record[i])
@@ -98,8 +144,6 @@ func openCSV(name string, r io.Reader) (*bulkInput, error) {
 
 // fatalError ends the run; any other error of next is the reject of one line.
 type fatalError struct{ error }
-
-func fatal(err error) error { return fatalError{err} }
 
 // bulkDone is what earlier runs have written.
 type bulkDone struct {
@@ -124,7 +168,7 @@ func (d *bulkDone) has(line int) bool {
 // readDone reads the outputs of earlier runs and cuts off a torn last line.
 func readDone(out, rejects *os.File) (*bulkDone, error) {
 	d := &bulkDone{rejected: make(map[int]bool)}
-	err := wholeLines(out, func(line []byte) error {
+	err := wholeLines(out, `{"status":`, func(line []byte) error {
 		var l client.Line
 		if err := json.Unmarshal(line, &l); err != nil {
 			return err
@@ -138,7 +182,7 @@ func readDone(out, rejects *os.File) (*bulkDone, error) {
 	if err != nil || rejects == nil {
 		return d, err
 	}
-	err = wholeLines(rejects, func(line []byte) error {
+	err = wholeLines(rejects, `{"line":`, func(line []byte) error {
 		var r struct{ Line int }
 		if err := json.Unmarshal(line, &r); err != nil {
 			return err
@@ -150,20 +194,25 @@ func readDone(out, rejects *os.File) (*bulkDone, error) {
 	return d, err
 }
 
-// wholeLines calls f with each line that ends in a newline, truncates the file behind the last of them and leaves it there.
-func wholeLines(f *os.File, each func([]byte) error) error {
+// wholeLines calls f with each line that ends in a newline, truncates the file behind the last of them and leaves it there. A file with a
+// line that does not begin as ours do is somebody else's: nothing is cut off that.
+func wholeLines(f *os.File, begin string, each func([]byte) error) error {
 	var whole int64
 	r := bufio.NewReader(f)
 	for n := 1; ; n++ {
 		line, err := r.ReadBytes('\n')
-		if errors.Is(err, io.EOF) {
-			break
-		}
-		if err != nil {
+		torn := errors.Is(err, io.EOF)
+		if err != nil && !torn {
 			return err
 		}
+		if common := min(len(line), len(begin)); string(line[:common]) != begin[:common] {
+			return fail(exitUsage, "choose another name", "%s, line %d: not written by certmill issue", f.Name(), n)
+		}
+		if torn {
+			break
+		}
 		if err := each(line); err != nil {
-			return fail(exitUsage, "it was not written by certmill issue; choose another --out", "%s, line %d: %w", f.Name(), n, err)
+			return fail(exitUsage, "choose another name", "%s, line %d: not written by certmill issue: %w", f.Name(), n, err)
 		}
 		whole += int64(len(line))
 	}

@@ -124,8 +124,10 @@ func ceremonyError(err error) error {
 	switch {
 	case errors.Is(err, hsm.ErrUnavailable):
 		return fail(exitNoHSM, "run it again when the token is back: it goes on where it stopped", "ceremony: %w", err)
-	case errors.Is(err, ceremony.ErrKeyExists), errors.Is(err, ceremony.ErrOtherFile):
-		return fail(exitUsage, "", "ceremony: %w", err)
+	case errors.Is(err, ceremony.ErrKeyExists):
+		return fail(exitUsage, "give another label in the ceremony file, or use another token", "ceremony: %w", err)
+	case errors.Is(err, ceremony.ErrOtherFile):
+		return fail(exitUsage, "undo the change, or move the transcript away to begin a new ceremony with a new label", "ceremony: %w", err)
 	}
 	return fail(exitFailed, "", "ceremony: %w", err)
 }

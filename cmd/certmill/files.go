@@ -29,10 +29,17 @@ func writeFile(path string, data []byte, mode fs.FileMode) error {
 
 // writeNewFile is writeFile for an output that must not be there yet.
 func writeNewFile(path string, data []byte, mode fs.FileMode) error {
+	if err := mustBeNew(path); err != nil {
+		return err
+	}
+	return writeFile(path, data, mode)
+}
+
+func mustBeNew(path string) error {
 	if exists(path) {
 		return fail(exitUsage, "choose another name, or remove it", "%s exists already", path)
 	}
-	return writeFile(path, data, mode)
+	return nil
 }
 
 // exists reports whether a file is there.
@@ -54,7 +61,7 @@ func (e *env) readInput(name string, limit int64) ([]byte, error) {
 	}
 	data, err := io.ReadAll(io.LimitReader(r, limit+1))
 	if err != nil {
-		return nil, err
+		return nil, fail(exitUsage, "check the path", "%w", err)
 	}
 	if int64(len(data)) > limit {
 		return nil, fail(exitUsage, "", "%s is larger than %d bytes", name, limit)

@@ -24,8 +24,10 @@ var templates embed.FS
 
 // tokenChoice is what the configuration says of the token, as init writes it.
 type tokenChoice struct {
-	Module, Token, PINFile string
-	Env                    map[string]string
+	Module  string            `json:"module"`
+	Token   string            `json:"token"`
+	PINFile string            `json:"pin_file"`
+	Env     map[string]string `json:"env,omitempty"`
 }
 
 // initOptions is what init and quickstart may set.
@@ -97,7 +99,7 @@ func fillPlant(ctx context.Context, o initOptions) error {
 	if err := o.chooseToken(ctx); err != nil {
 		return err
 	}
-	for _, d := range []string{"ledger", "state", "run", "profiles", "ca", "log"} {
+	for _, d := range []string{"ledger", "state", "run", "profiles", "ca", "log", "tokens"} {
 		if err := os.MkdirAll(filepath.Join(o.Dir, d), modeOwnDir); err != nil {
 			return err
 		}
@@ -120,11 +122,11 @@ func fillPlant(ctx context.Context, o initOptions) error {
 // claimDir makes dir, or takes an empty one, or one that an interrupted call of the same kind left: then its marker stands in it.
 func claimDir(dir, marker string) error {
 	if err := os.MkdirAll(dir, modeOwnDir); err != nil {
-		return err
+		return fail(exitUsage, "choose another folder with --dir", "%w", err)
 	}
 	entries, err := os.ReadDir(dir)
 	if err != nil {
-		return err
+		return fail(exitUsage, "choose another folder with --dir", "%w", err)
 	}
 	if len(entries) > 0 && !exists(filepath.Join(dir, marker)) {
 		return fail(exitUsage, "choose an empty folder with --dir", "%s is not empty", dir)
@@ -134,8 +136,10 @@ func claimDir(dir, marker string) error {
 
 // chooseToken decides what the configuration says of the token.
 func (o *initOptions) chooseToken(ctx context.Context) (err error) {
-	given := o.Token.Module != "" || o.Token.Token != "" || o.Token.PINFile != ""
+	given, err := o.Token.given()
 	switch {
+	case err != nil:
+		return err
 	case o.SoftHSM && given:
 		return fail(exitUsage, "", "--softhsm makes a token of its own: leave out --module, --token and --pin-file")
 	case o.SoftHSM:
@@ -144,13 +148,22 @@ func (o *initOptions) chooseToken(ctx context.Context) (err error) {
 	case !given: // to be filled in by hand
 		o.Token = tokenChoice{Module: "/usr/lib/softhsm/libsofthsm2.so", Token: "certmill", PINFile: "tokens/pin"}
 		return nil
-	case o.Token.Module == "" || o.Token.Token == "" || o.Token.PINFile == "":
-		return fail(exitUsage, "", "--module, --token and --pin-file go together")
 	}
 	if o.Token.PINFile, err = filepath.Abs(o.Token.PINFile); err != nil {
 		return err
 	}
 	return nil
+}
+
+// given reports whether the flags name a token.
+func (t tokenChoice) given() (bool, error) {
+	switch all := t.Module != "" && t.Token != "" && t.PINFile != ""; {
+	case all:
+		return true, nil
+	case t.Module != "" || t.Token != "" || t.PINFile != "" || len(t.Env) > 0:
+		return false, fail(exitUsage, "give all three for a token that is there, or none", "--module, --token and --pin-file go together")
+	}
+	return false, nil
 }
 
 func (o initOptions) templateData() any {

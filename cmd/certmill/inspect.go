@@ -79,12 +79,8 @@ func inspect(data []byte) ([]object, error) {
 }
 
 func inspectBlock(b *pem.Block) (object, error) {
-	switch {
-	case strings.HasSuffix(b.Type, "PRIVATE KEY"):
+	if strings.HasSuffix(b.Type, "PRIVATE KEY") { // an encrypted one too
 		return object{Type: "private-key", Note: b.Type + ", not shown"}, nil
-	case b.Type == "PUBLIC KEY":
-		pub, err := x509.ParsePKIXPublicKey(b.Bytes)
-		return object{Type: "public-key", Key: keyText(pub)}, err
 	}
 	return inspectDER(b.Bytes)
 }
@@ -104,6 +100,12 @@ func inspectDER(der []byte) (object, error) {
 		return object{Type: "crl", Issuer: l.Issuer.String(), NotBefore: &l.ThisUpdate, NotAfter: &l.NextUpdate,
 			Note: fmt.Sprintf("number %v, %d revoked", l.Number, len(l.RevokedCertificateEntries))}, nil
 	}
+	if pub, err := x509.ParsePKIXPublicKey(der); err == nil {
+		return object{Type: "public-key", Key: keyText(pub)}, nil
+	}
+	if isPrivateKey(der) {
+		return object{Type: "private-key", Note: "not shown"}, nil
+	}
 	if isPKCS12(der) {
 		return object{Type: "pkcs12", Note: "its content needs its password: openssl pkcs12 -info -in FILE"}, nil
 	}
@@ -118,6 +120,13 @@ func inspectCertificate(c *x509.Certificate) object {
 		o.Note = "self-signed"
 	}
 	return o
+}
+
+func isPrivateKey(der []byte) bool {
+	_, pkcs8 := x509.ParsePKCS8PrivateKey(der)
+	_, ec := x509.ParseECPrivateKey(der)
+	_, rsa := x509.ParsePKCS1PrivateKey(der)
+	return pkcs8 == nil || ec == nil || rsa == nil
 }
 
 // isPKCS12 recognises a PFX (RFC 7292 section 4): version 3 and a ContentInfo.

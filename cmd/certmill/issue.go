@@ -80,10 +80,14 @@ func (o issueOptions) check() error {
 		return fail(exitUsage, "make one with: openssl req -new -key key.pem -subj /CN="+o.Device, "--csr is missing")
 	case o.In != "" && o.Out == "":
 		return fail(exitUsage, "", "--in needs --out")
+	case o.In != "" && (o.In == o.Out || o.In == o.Rejects || o.Out == o.Rejects):
+		return fail(exitUsage, "", "--in, --out and --rejects are three files")
 	case single && (o.Resume || o.Rejects != ""):
 		return fail(exitUsage, "", "--resume and --rejects go with --in")
 	case o.Format != "pem" && o.Format != "der":
 		return fail(exitUsage, "", "format %q is neither pem nor der", o.Format)
+	case single && o.Out != "":
+		return mustBeNew(o.Out) // before the order is debited
 	}
 	return nil
 }

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"os"
 
 	"github.com/certmill/certmill/issuer/client"
@@ -58,36 +59,45 @@ func (e *env) openBulkRun(o issueOptions) (*bulkRun, func(), error) {
 			f.Close()
 		}
 	}
-	open := func(name string, flags int) *os.File {
+	open := func(name string, flags int) (*os.File, error) {
 		f, err := os.OpenFile(name, flags, modePublic)
-		if err != nil {
-			return nil
+		switch {
+		case errors.Is(err, fs.ErrExist):
+			return nil, fail(exitUsage, "add --resume to go on with it, or choose another name", "%s exists already", name)
+		case err != nil:
+			return nil, fail(exitUsage, "check the path", "%w", err)
 		}
 		files = append(files, f)
-		return f
+		return f, nil
 	}
 	flags := os.O_RDWR | os.O_CREATE
 	if !o.Resume {
 		flags |= os.O_EXCL
 	}
-	source := open(o.In, os.O_RDONLY)
-	if source == nil {
-		return nil, closeAll, fail(exitUsage, "check the path", "cannot read %s", o.In)
+	run := &bulkRun{}
+	source, err := open(o.In, os.O_RDONLY)
+	var lines int64
+	if err == nil && e.interactive() {
+		lines, err = countLines(source)
 	}
-	run := &bulkRun{out: open(o.Out, flags)}
-	if o.Rejects != "" {
-		run.rejects = open(o.Rejects, flags)
-	}
-	if run.out == nil || o.Rejects != "" && run.rejects == nil {
-		closeAll()
-		return nil, closeAll, fail(exitUsage, "add --resume to go on with it, or choose another name", "%s or the rejects file exists already, or cannot be written", o.Out)
-	}
-	var err error
-	if run.done, err = readDone(run.out, run.rejects); err == nil {
+	if err == nil {
 		run.in, err = openBulk(o.In, source)
 	}
-	run.bar = e.newProgress("issue", 0)
-	return run, closeAll, err
+	if err == nil {
+		run.out, err = open(o.Out, flags)
+	}
+	if err == nil && o.Rejects != "" {
+		run.rejects, err = open(o.Rejects, flags)
+	}
+	if err == nil {
+		run.done, err = readDone(run.out, run.rejects)
+	}
+	if err != nil {
+		closeAll()
+		return nil, nil, err
+	}
+	run.bar = e.newProgress("issue", lines-int64(run.done.answers+len(run.done.rejected)))
+	return run, closeAll, nil
 }
 
 // bulkRequest is a request with its place in the input; a line that could not be read carries its problem already.
@@ -99,7 +109,7 @@ type bulkRequest struct {
 
 // gather reads the next requests that no earlier run has answered.
 func (r *bulkRun) gather() (batch []bulkRequest, more bool, err error) {
-	for len(batch) < bulkLines {
+	for size := 0; len(batch) < bulkLines && size < client.MaxBatch-client.MaxLine; {
 		req, err := r.in.next()
 		var stop fatalError
 		switch {
@@ -111,6 +121,11 @@ func (r *bulkRun) gather() (batch []bulkRequest, more bool, err error) {
 			continue
 		}
 		b := bulkRequest{line: r.in.line, request: req}
+		if text, _ := json.Marshal(req); len(text) > client.MaxLine && err == nil {
+			err = errLongRequest
+		} else if err == nil {
+			size += len(text) + 1
+		}
 		if err != nil {
 			b.problem = &client.Problem{Code: client.CodeBodyMalformed, Status: 400, Title: "line cannot be read", Detail: err.Error()}
 		}

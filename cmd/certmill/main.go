@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"fmt"
 	"io"
 	"os"
 	"os/signal"
@@ -11,6 +12,10 @@ import (
 
 func main() {
 	debug.SetTraceback("crash") // a panic must not look like exit 2 ("differences"): it ends by SIGABRT
+	if err := noCoreFiles(); err != nil {
+		fmt.Fprintln(os.Stderr, "certmill:", err)
+		os.Exit(exitFailed)
+	}
 	os.Exit(mainExit())
 }
 

@@ -104,10 +104,13 @@ func readDeviceList(path string) (ids []string, err error) {
 			ids = append(ids, id)
 		}
 	}
-	if s.Err() == nil && len(ids) == 0 {
-		return nil, fail(exitUsage, "", "%s names no device", path)
+	if s.Err() != nil {
+		return nil, fail(exitUsage, "write one device id a line", "%s: %w", path, s.Err())
 	}
-	return ids, s.Err()
+	if len(ids) == 0 {
+		return nil, fail(exitUsage, "write one device id a line", "%s names no device", path)
+	}
+	return ids, nil
 }
 
 func newOrderListCommand(e *env) *cobra.Command {

@@ -6,6 +6,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io/fs"
 	"log/slog"
 	"os"
 	"time"
@@ -102,9 +103,11 @@ func openLedger(cfg *Config, mode plantMode, log *slog.Logger) (*ledger.Ledger, 
 	l, err := open(lc)
 	switch {
 	case errors.Is(err, ledger.ErrInUse):
-		return nil, fail(exitTryAgain, "stop the other process, or let certmill serve do the work", "%w", err)
+		return nil, fail(exitTryAgain, "another certmill serve or an --offline command is at work: stop it, or let it do the work", "%w", err)
+	case errors.Is(err, fs.ErrPermission):
+		return nil, fail(exitNotAllowed, "run it as the user of certmill serve", "open the ledger: %w", err)
 	case err != nil:
-		return nil, fail(exitStorage, "", "open the ledger %s: %w", lc.Path, err)
+		return nil, fail(exitStorage, "certmill init --dir D makes one; a lost one comes from a backup", "open the ledger: %w", err)
 	}
 	return l, nil
 }

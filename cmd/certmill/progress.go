@@ -19,7 +19,7 @@ func (e *env) newProgress(what string, total int64) *progress {
 		return &progress{}
 	}
 	bars := mpb.New(mpb.WithOutput(e.stderr), mpb.WithRefreshRate(200*time.Millisecond))
-	bar := bars.AddBar(total,
+	bar := bars.AddBar(total, mpb.BarRemoveOnComplete(),
 		mpb.PrependDecorators(decor.Name("  "+what+"  "), decor.CountersNoUnit("%d of %d ")),
 		mpb.AppendDecorators(decor.AverageSpeed(0, "%.0f/s "), decor.AverageETA(decor.ET_STYLE_GO)))
 	return &progress{bars: bars, bar: bar}
@@ -32,10 +32,10 @@ func (p *progress) add(n int) {
 	}
 }
 
-// done ends the bar where it stands and waits until it is drawn.
+// done takes the bar away: a line with the result follows.
 func (p *progress) done() {
 	if p.bar != nil {
-		p.bar.Abort(false)
+		p.bar.Abort(true)
 		p.bars.Wait()
 	}
 }

@@ -48,6 +48,13 @@ func newQuickstartCommand(e *env) *cobra.Command {
 			if o.Token.Env, err = parseTokenEnv(tokenEnv); err != nil {
 				return err
 			}
+			given, err := o.Token.given()
+			if err == nil && given {
+				o.Token.PINFile, err = filepath.Abs(o.Token.PINFile)
+			}
+			if err != nil {
+				return err
+			}
 			return e.quickstart(c.Context(), o)
 		},
 	}
@@ -70,9 +77,10 @@ const (
 
 // quickState is D/quickstart.json: what a later call must know of an earlier one.
 type quickState struct {
-	Devices int     `json:"devices"`
-	Ports   ports   `json:"ports"`
-	Report  *report `json:"report,omitempty"` // of a finished one
+	Devices int         `json:"devices"`
+	Token   tokenChoice `json:"token"` // as the flags name it; empty: a SoftHSM token of its own
+	Ports   ports       `json:"ports"`
+	Report  *report     `json:"report,omitempty"` // of a finished one
 }
 
 // ports are the addresses in use; they stay the same over restarts.
@@ -124,12 +132,19 @@ func (q *quickstart) enter() error {
 		if err := json.Unmarshal(data, &q.state); err != nil {
 			return fail(exitUsage, "choose another --dir", "%s: %w", q.path("quickstart.json"), err)
 		}
+		if q.o.Token.Module == "" { // the flags need not be given again
+			q.o.Token = q.state.Token
+		}
+		q.state.Token = q.o.Token
+		if q.state.Report != nil {
+			q.state.Report.in(q.o.Dir)
+		}
 		return nil
 	}
 	if err := claimDir(q.o.Dir, quickMarker); err != nil {
 		return err
 	}
-	q.state.Devices = q.o.Devices
+	q.state.Devices, q.state.Token = q.o.Devices, q.o.Token
 	if err := q.save(); err != nil {
 		return err
 	}
@@ -191,10 +206,14 @@ func (q *quickstart) run(ctx context.Context) (err error) {
 		return err
 	}
 	defer func() { stop(); err = errors.Join(err, svc.wait()) }()
-	if q.state.Report == nil {
-		if err := q.produce(ctx, sim); err != nil {
-			return err
-		}
+	admin := server.NewAdminClient(socketPath(q.cfg.path(q.cfg.Listen.Admin)))
+	defer admin.Close()
+	step := q.produce
+	if q.state.Report != nil {
+		step = q.again
+	}
+	if err := step(ctx, sim, admin); err != nil {
+		return err
 	}
 	if !q.o.KeepRunning {
 		return q.print()
@@ -207,11 +226,17 @@ func (q *quickstart) run(ctx context.Context) (err error) {
 	return nil
 }
 
+// again writes down the addresses that a finished one has now.
+func (q *quickstart) again(ctx context.Context, sim *simulator, admin *server.AdminClient) error {
+	q.state.Report.Server, q.state.Report.Simulator = q.server(), sim.info()
+	return errors.Join(q.addStation(ctx, admin), q.save())
+}
+
+func (q *quickstart) server() string { return "https://" + q.cfg.Listen.Stations }
+
 // produce registers, issues, connects, and writes the report.
-func (q *quickstart) produce(ctx context.Context, sim *simulator) error {
-	admin := server.NewAdminClient(socketPath(q.cfg.path(q.cfg.Listen.Admin)))
-	defer admin.Close()
-	r := &report{Dir: q.o.Dir, Server: "https://" + q.cfg.Listen.Stations, Simulator: sim.info()}
+func (q *quickstart) produce(ctx context.Context, sim *simulator, admin *server.AdminClient) error {
+	r := &report{Dir: q.o.Dir, Server: q.server(), Simulator: sim.info()}
 	var err error
 	if r.Root, r.Issuing, r.Plant, err = q.describeCAs(ctx, admin); err != nil {
 		return err
@@ -271,7 +296,7 @@ func freeAddress(address *string) error {
 func (q *quickstart) makePlant(ctx context.Context) error {
 	p := q.state.Ports
 	o := initOptions{Dir: q.o.Dir, Node: "demo", Stations: p.Stations, Public: p.Public, Metrics: p.Metrics, Token: q.o.Token, AWS: "http://" + p.AWS}
-	o.SoftHSM = o.Token.Module == ""
+	o.SoftHSM = o.Token.Module == "" // then none of its flags was given
 	if err := fillPlant(ctx, o); err != nil {
 		return err
 	}
@@ -280,8 +305,12 @@ func (q *quickstart) makePlant(ctx context.Context) error {
 	}
 	e := &env{stdin: q.e.stdin, stdout: q.e.stdout, stderr: q.e.stderr, getenv: q.e.getenv, config: q.path("certmill.yaml")}
 	var err error
-	q.cfg, err = e.loadConfig()
-	return err
+	if q.cfg, err = e.loadConfig(); err != nil {
+		return err
+	}
+	t := q.cfg.Tokens["main"]
+	q.tell.line("token", "%q in %s", t.Token, t.Module)
+	return nil
 }
 
 // makeCAs performs the three ceremonies.
@@ -301,7 +330,7 @@ func (q *quickstart) makeCAs(ctx context.Context) error {
 		if err != nil {
 			return err
 		}
-		q.tell.line(role, "%s, %s, to %d   key in the token, never in clear outside it", info.Subject, info.Key, info.NotAfter.Year())
+		q.tell.ca(info)
 	}
 	return nil
 }

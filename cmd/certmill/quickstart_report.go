@@ -2,6 +2,7 @@ package main
 
 import (
 	"fmt"
+	"path/filepath"
 	"strings"
 	"time"
 )
@@ -19,6 +20,14 @@ type report struct {
 	Issued        int            `json:"issued"`
 	Seconds       float64        `json:"seconds"` // of the run that finished
 	Devices       []deviceInfo   `json:"devices"`
+}
+
+// in puts the report's files into dir: it may have been moved, or be called by another name.
+func (r *report) in(dir string) {
+	r.Dir, r.Simulator.CAFile = dir, filepath.Join(dir, "aws/ca.pem")
+	for _, c := range []*caInfo{&r.Root, &r.Issuing, &r.Plant} {
+		c.File = filepath.Join(dir, "ca", c.Name+".pem")
+	}
 }
 
 // simulatorInfo is also the line that `certmill simulate aws` prints when it is ready.
@@ -82,8 +91,9 @@ func (t *teller) more(format string, args ...any) { t.line("", format, args...) 
 
 // story prints a finished report again.
 func (t *teller) story(r *report) {
-	t.line("root", "%s, %s, to %d", r.Root.Subject, r.Root.Key, r.Root.NotAfter.Year())
-	t.line("issuing", "%s, %s, to %d, issues until %d", r.Issuing.Subject, r.Issuing.Key, r.Issuing.NotAfter.Year(), r.Issuing.IssueUntil.Year())
+	t.ca(r.Root)
+	t.ca(r.Issuing)
+	t.ca(r.Plant)
 	for _, g := range r.Registrations {
 		t.line("aws", "%s  %-13s %-8s %s, auto-registration %s", g.Account, g.Region, g.Mode, g.Status, g.AutoRegistration)
 	}
@@ -91,6 +101,10 @@ func (t *teller) story(r *report) {
 	for _, d := range r.Devices {
 		t.device(d, "")
 	}
+}
+
+func (t *teller) ca(c caInfo) {
+	t.line(c.Name, "%s, %s, to %d, signs until %d   key in the token, never in clear outside it", c.Subject, c.Key, c.NotAfter.Year(), c.IssueUntil.Year())
 }
 
 // device tells how one device met AWS; steps is "" where that is long ago.

@@ -1,14 +1,19 @@
 package main
 
 import (
+	"context"
 	"encoding/json"
+	"io"
 	"math/rand/v2"
+	"net"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"strings"
 	"testing"
 	"time"
+
+	"github.com/certmill/certmill/hsm/hsmtest"
 )
 
 // quickstartIn runs `certmill quickstart -o json` in a process of its own; a limit kills it after that time.
@@ -153,4 +158,67 @@ func TestQuickstartKilled(t *testing.T) {
 		t.Fatalf("exit %d\n%s", code, talk)
 	}
 	checkReport(t, readReport(t, stdout))
+}
+
+// TestQuickstartKeepRunning makes the demonstration on a token that is there, moves the folder, and keeps it running while a port of the
+// first run is taken: the new address is written down wherever it stands. An interrupt ends it well.
+func TestQuickstartKeepRunning(t *testing.T) {
+	token := hsmtest.SoftHSM(t)
+	made, dir := filepath.Join(t.TempDir(), "made"), filepath.Join(t.TempDir(), "moved")
+	stdout, talk, code := quickstartIn(t, made, 0, "--devices", "8", "--module", token.Module, "--token", token.Token, "--pin-file", token.PIN.File, "--token-env", token.Env[0])
+	if code != exitDone || exists(made+"/tokens/softhsm") {
+		t.Fatalf("exit %d\n%s", code, talk)
+	}
+	before := readReport(t, stdout)
+	taken, err := net.Listen("tcp", strings.TrimPrefix(before.Server, "https://"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer taken.Close()
+	if err := os.Rename(made, dir); err != nil {
+		t.Fatal(err)
+	}
+	c := command(t, "quickstart", "--dir", dir, "--keep-running", "-o", "json")
+	out, err := c.StdoutPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	log := &lockedBuffer{}
+	c.Stderr = log
+	if err := c.Start(); err != nil {
+		t.Fatal(err)
+	}
+	defer c.Process.Kill()
+	r := &report{}
+	if err := json.NewDecoder(out).Decode(r); err != nil {
+		t.Fatalf("%v\n%s", err, log)
+	}
+	if r.Server == before.Server || r.Dir != dir || r.Root.File != dir+"/ca/root.pem" || r.Simulator.CAFile != dir+"/aws/ca.pem" {
+		t.Errorf("before %+v\nnow %+v", before, r)
+	}
+	p := &testPlant{t: t, dir: dir}
+	p.load()
+	if code, _, talk := p.try("issue", "--order", r.Order.ID, "--csr", filepath.Join(dir, "devices/DEMO-000001/csr.pem")); code != exitDone {
+		t.Errorf("issue at the new address: exit %d\n%s", code, talk)
+	}
+	if err := c.Process.Signal(os.Interrupt); err != nil {
+		t.Fatal(err)
+	}
+	if err := c.Wait(); err != nil {
+		t.Errorf("interrupted: %v\n%s", err, log)
+	}
+}
+
+// TestQuickstartInterrupted ends runs by Ctrl-C: 130, and the next goes on.
+func TestQuickstartInterrupted(t *testing.T) {
+	dir := filepath.Join(t.TempDir(), "demo")
+	stopped, cancel := context.WithTimeout(t.Context(), 300*time.Millisecond)
+	defer cancel()
+	e := &env{stdin: strings.NewReader(""), stdout: io.Discard, stderr: io.Discard, getenv: os.Getenv}
+	if code := run(stopped, e, []string{"quickstart", "--dir", dir, "--devices", "8"}); code != exitInterrupted {
+		t.Errorf("exit %d, want %d", code, exitInterrupted)
+	}
+	if _, talk, code := quickstartIn(t, dir, 0, "--devices", "8"); code != exitDone {
+		t.Errorf("exit %d\n%s", code, talk)
+	}
 }

@@ -13,7 +13,7 @@ import (
 func run(ctx context.Context, e *env, args []string) int {
 	root := newRoot(e)
 	root.SetArgs(args)
-	err := root.ExecuteContext(ctx)
+	command, err := root.ExecuteContextC(ctx)
 	if err == nil {
 		return exitDone
 	}
@@ -24,11 +24,14 @@ func run(ctx context.Context, e *env, args []string) int {
 		case ctx.Err() != nil:
 			ee.code = exitInterrupted
 		case strings.HasPrefix(err.Error(), "unknown command "), strings.Contains(err.Error(), " arg(s), "): // cobra has no types for them
-			ee.code, ee.hint = exitUsage, "certmill --help"
+			ee.code, ee.hint = exitUsage, command.CommandPath()+" --help"
 		}
 	}
+	if ctx.Err() != nil && ee.code != exitStorage && ee.code != exitInterrupted { // whatever was going on says that it could not
+		ee.code, ee.hint = exitInterrupted, "run it again: it goes on where it stopped"
+	}
 	if !errors.Is(ee, errSilent) {
-		fmt.Fprintln(e.stderr, "certmill:", err)
+		fmt.Fprintln(e.stderr, "certmill:", strings.ReplaceAll(err.Error(), "\n", "; ")) // errors.Join puts them on lines
 		if ee.hint != "" {
 			fmt.Fprintln(e.stderr, "  →", ee.hint)
 		}
@@ -56,5 +59,12 @@ func newRoot(e *env) *cobra.Command {
 	root.AddCommand(newQuickstartCommand(e), newInitCommand(e), newCeremonyCommand(e), newServeCommand(e), newStatusCommand(e),
 		newOrderCommand(e), newStationCommand(e), newIssueCommand(e), newFreezeCommand(e), newUnfreezeCommand(e),
 		newCACommand(e), newProfileCommand(e), newInspectCommand(e), newAWSCommand(e), newSimulateCommand(e))
+	root.InitDefaultHelpCmd()
+	root.InitDefaultCompletionCmd()
+	for _, c := range root.Commands() {
+		if c.HasSubCommands() { // cobra prints the help for `order shwo`, and exits with 0
+			c.Args, c.RunE = cobra.NoArgs, func(c *cobra.Command, _ []string) error { return c.Help() }
+		}
+	}
 	return root
 }

@@ -36,6 +36,9 @@ func newServeCommand(e *env) *cobra.Command {
 				return err
 			}
 			s, err := startService(c.Context(), cfg, e.logger())
+			if c.Context().Err() != nil && errors.Is(err, context.Canceled) {
+				return nil // SIGTERM while it started: nothing was begun
+			}
 			if err != nil {
 				return err
 			}
@@ -81,7 +84,7 @@ func startService(ctx context.Context, cfg *Config, log *slog.Logger) (_ *servic
 		stopIssuing()
 	})
 	if err := s.open(log); err != nil {
-		s.cancel(err)
+		s.cancel(nil)
 		return nil, errors.Join(err, s.wait())
 	}
 	return s, nil
@@ -90,11 +93,11 @@ func startService(ctx context.Context, cfg *Config, log *slog.Logger) (_ *servic
 // open makes the server and opens every listener of the configuration.
 func (s *service) open(log *slog.Logger) error {
 	cfg := s.plant.cfg
-	own, err := s.ownCertificate(log)
+	plantCA, err := s.plant.caCertificate("plant")
 	if err != nil {
 		return err
 	}
-	plantCA, err := s.plant.caCertificate("plant")
+	own, err := s.ownCertificate(log)
 	if err != nil {
 		return err
 	}
@@ -105,9 +108,9 @@ func (s *service) open(log *slog.Logger) error {
 	if err != nil {
 		return err
 	}
-	admin, err := server.ListenAdmin(cfg.path(cfg.Listen.Admin))
+	admin, err := server.ListenAdmin(socketPath(cfg.path(cfg.Listen.Admin)))
 	if err != nil {
-		return fail(exitConfig, "", "admin socket: %w", err)
+		return fail(exitConfig, "name another path in listen.admin of the configuration", "%w", err)
 	}
 	s.serve(admin, s.server.Admin())
 	for _, l := range []struct {
@@ -215,12 +218,13 @@ func (p *plant) caCertificate(name string) (*x509.Certificate, error) {
 			return x509.ParseCertificate(r.Certificate)
 		}
 	}
-	return nil, fail(exitConfig, "make it at a ceremony: certmill ceremony new plant -f plant.yaml", "there is no CA named %q yet", name)
+	return nil, fail(exitConfig, "make it at a ceremony: certmill ceremony new "+name+" -f "+name+".yaml", "there is no CA named %q yet", name)
 }
 
-// socketPath keeps a unix socket's address within the 107 bytes that the system allows, by going relative where the absolute path is longer.
+// socketPath keeps a unix socket's address within the 107 bytes that the system allows, and leaves room for the name that it has while it is
+// made, by going relative where the absolute path is longer.
 func socketPath(path string) string {
-	if len(path) <= 107 {
+	if len(path) <= 90 {
 		return path
 	}
 	if wd, err := os.Getwd(); err == nil {

@@ -6,6 +6,7 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+	"time"
 )
 
 // The random PIN of the file must be the one that the token accepts, and a second call must find the first one's token.
@@ -50,4 +51,27 @@ func tree(t *testing.T, dir string) string {
 		t.Fatal(err)
 	}
 	return strings.Join(names, "\n")
+}
+
+// TestPINPrompt types the PIN at a terminal. The process that asks was in a process group of its own, so the terminal stopped it for ever.
+func TestPINPrompt(t *testing.T) {
+	p := newTestPlant(t)
+	conf := filepath.Join(p.dir, "certmill.yaml")
+	text, err := os.ReadFile(conf)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(conf, []byte(strings.Replace(string(text), "file: tokens/pin", "prompt: true", 1)), modePublic); err != nil {
+		t.Fatal(err)
+	}
+	pin, err := os.ReadFile(filepath.Join(p.dir, "tokens/pin"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	c := command(t, "ceremony", "run", filepath.Join(p.dir, "ca/root.yaml"), "-c", conf)
+	timer := time.AfterFunc(20*time.Second, func() { c.Process.Kill() })
+	defer timer.Stop()
+	if err := runAtTerminal(c, string(pin)); err != nil {
+		t.Error(err)
+	}
 }

@@ -11,6 +11,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"net"
 	"os"
 	"path/filepath"
 	"time"
@@ -44,11 +45,11 @@ func newStationAddCommand(e *env) *cobra.Command {
 		if out == "" {
 			return fail(exitUsage, "certmill station add "+args[0]+" --out stations/"+args[0], "--out is missing")
 		}
-		der, err := e.stationRequest(args[0], out, csr)
+		cfg, err := e.loadConfig()
 		if err != nil {
 			return err
 		}
-		cfg, err := e.loadConfig()
+		der, err := e.stationRequest(args[0], out, csr)
 		if err != nil {
 			return err
 		}
@@ -84,7 +85,16 @@ func addStation(ctx context.Context, a *server.AdminClient, cfg *Config, s newSt
 }
 
 // stationsAddress is the address stations are told; a listener on all addresses is reached by the machine's name.
-func stationsAddress(cfg *Config) string { return cfg.Listen.Stations }
+func stationsAddress(cfg *Config) string {
+	host, port, err := net.SplitHostPort(cfg.Listen.Stations)
+	if ip := net.ParseIP(host); err != nil || host != "" && (ip == nil || !ip.IsUnspecified()) {
+		return cfg.Listen.Stations
+	}
+	if host, err = os.Hostname(); err != nil {
+		return cfg.Listen.Stations
+	}
+	return net.JoinHostPort(host, port)
+}
 
 // stationRequest returns the station's CSR in DER: the given one, or one for the key in its folder, which is made where it is missing.
 func (e *env) stationRequest(name, dir, file string) ([]byte, error) {
@@ -172,7 +182,7 @@ func newStationDisableCommand(e *env) *cobra.Command {
 		Short: "Keep a station out, from its next request on",
 		Args:  cobra.ExactArgs(1),
 	}
-	c.Flags().StringVar(&reason, "reason", "", "`WHY`, for the record")
+	c.Flags().StringVar(&reason, "reason", "not given", "`WHY`, for the record")
 	offline := addOffline(c.Flags())
 	c.RunE = func(c *cobra.Command, args []string) error {
 		return e.admin(c.Context(), access{forRecord, offline}, func(ctx context.Context, a *server.AdminClient) error {

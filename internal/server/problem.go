@@ -66,7 +66,7 @@ var problems = map[string]problem{
 	client.CodeOrderUnknown: {404, "Order unknown", 0, false,
 		"There is no such order here. Check the order number that the station was given."},
 	client.CodeNotFound: {404, "Not found", 0, true,
-		"Check how the address or the name is written."},
+		"There is nothing under this address or name. Check how it is written."},
 	client.CodeMethod: {405, "Method not allowed", 0, false,
 		"This address does not take this method; the Allow header names those it takes."},
 	client.CodeOrderFull: {409, "Order full", 0, false,

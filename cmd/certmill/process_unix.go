@@ -3,14 +3,28 @@
 package main
 
 import (
+	"errors"
+	"fmt"
+	"io/fs"
 	"os"
 	"syscall"
 )
+
+// noCoreFiles keeps what a crash would write out of the folder: requests, TLS keys and what else is in memory.
+func noCoreFiles() error {
+	if err := syscall.Setrlimit(syscall.RLIMIT_CORE, &syscall.Rlimit{}); err != nil {
+		return fmt.Errorf("no core files: %w", err)
+	}
+	return nil
+}
 
 // ownsLedger refuses --offline to anybody but the ledger's owner and root: file modes might allow more.
 func ownsLedger(cfg *Config) error {
 	path := cfg.path(cfg.Ledger.Bbolt)
 	info, err := os.Stat(path)
+	if errors.Is(err, fs.ErrPermission) {
+		return fail(exitNotAllowed, "run it as the user of certmill serve", "%w", err)
+	}
 	if err != nil {
 		return fail(exitStorage, "certmill init --dir D makes one", "%w", err)
 	}

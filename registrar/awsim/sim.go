@@ -160,7 +160,7 @@ func (s *Sim) restore() error {
 			return err
 		}
 		if seconds != nil {
-			s.clock.set(time.Duration(*seconds) * time.Second)
+			s.clock.set(asDuration(*seconds))
 		}
 		return dropSessions(tx, s.clock.world())
 	})

@@ -14,6 +14,7 @@ import (
 	"fmt"
 	"log/slog"
 	"os"
+	"regexp"
 	"strings"
 	"time"
 
@@ -35,6 +36,8 @@ func main() {
 	})
 }
 
+var certificateID = regexp.MustCompile(`^[0-9a-f]{64}$`)
+
 // newHandler reads the environment.
 func newHandler(ctx context.Context, getenv func(string) string, log *slog.Logger) (*jitr.Handler, error) {
 	h := &jitr.Handler{Policy: cmp.Or(getenv("POLICY"), "certmill-device"), Now: time.Now, Log: log}
@@ -45,7 +48,13 @@ func newHandler(ctx context.Context, getenv func(string) string, log *slog.Logge
 		}
 	}
 	if cas := getenv("CAS"); cas != "" {
-		h.CAs = strings.Split(cas, ",")
+		for id := range strings.SplitSeq(cas, ",") {
+			id = strings.ToLower(strings.TrimSpace(id))
+			if !certificateID.MatchString(id) { // it would never match, and every device would wait for ever
+				return nil, fmt.Errorf("CAS: %q is not the id of a CA certificate, 64 hex digits", id)
+			}
+			h.CAs = append(h.CAs, id)
+		}
 	}
 	aws, err := awsapi.NewLambda(ctx, cmp.Or(getenv("TABLE"), "certmill-allow-list"))
 	if err != nil {

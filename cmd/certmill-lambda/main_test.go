@@ -2,6 +2,8 @@ package main
 
 import (
 	"log/slog"
+	"maps"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -11,17 +13,21 @@ import (
 
 func TestEnvironment(t *testing.T) {
 	t.Setenv("AWS_REGION", "eu-central-1")
-	env := map[string]string{"GRACE": "2h", "CAS": "aa,bb", "POLICY": "p"}
+	a, b := strings.Repeat("a", 64), strings.Repeat("b", 64)
+	env := map[string]string{"GRACE": "2h", "CAS": a + ", " + strings.ToUpper(b), "POLICY": "p"}
 	h, err := newHandler(t.Context(), func(k string) string { return env[k] }, slog.New(slog.DiscardHandler))
 	if err != nil {
 		t.Fatal(err)
 	}
-	if h.Grace != 2*time.Hour || len(h.CAs) != 2 || h.Policy != "p" {
+	if h.Grace != 2*time.Hour || !slices.Equal(h.CAs, []string{a, b}) || h.Policy != "p" {
 		t.Errorf("handler %+v", h)
 	}
-	env["GRACE"] = "soon"
-	if _, err := newHandler(t.Context(), func(k string) string { return env[k] }, slog.New(slog.DiscardHandler)); err == nil || !strings.Contains(err.Error(), "GRACE") {
-		t.Errorf("error %v; want one that names GRACE", err)
+	for k, v := range map[string]string{"GRACE": "soon", "CAS": a + ","} {
+		bad := maps.Clone(env)
+		bad[k] = v
+		if _, err := newHandler(t.Context(), func(k string) string { return bad[k] }, slog.New(slog.DiscardHandler)); err == nil || !strings.Contains(err.Error(), k) {
+			t.Errorf("%s=%s: error %v; want one that names %s", k, v, err, k)
+		}
 	}
 }
 

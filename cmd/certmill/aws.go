@@ -26,7 +26,7 @@ func newAWSCommand(e *env) *cobra.Command {
 
 // plantAccess is what the AWS side needs of the plant. Its methods may be called concurrently.
 type plantAccess interface {
-	CACertificate(ctx context.Context, name string) (*x509.Certificate, error)
+	CACertificates(ctx context.Context, names []string) (map[string]*x509.Certificate, error)
 	registrar.Prover
 	Close() error
 }
@@ -61,14 +61,12 @@ func (e *env) withRegistrar(ctx context.Context, f *registrar.Fleet, do func(*re
 	if err != nil {
 		return err
 	}
-	cfg := registrar.Config{Fleet: f, CAs: make(map[string]*x509.Certificate), Prover: p, Progress: e.awsProgress()}
+	cfg := registrar.Config{Fleet: f, Prover: p, Progress: e.awsProgress()}
 	if e.getenv("AWS_ACCESS_KEY_ID") == "" && onlyLoopback(f) {
 		cfg.Keys = simulatorKeys() // whoever has no credentials in hand must not send those of a shared file to a simulator
 	}
-	for _, name := range f.CAs() {
-		if cfg.CAs[name], err = p.CACertificate(ctx, name); err != nil {
-			return errors.Join(err, p.Close())
-		}
+	if cfg.CAs, err = p.CACertificates(ctx, f.CAs()); err != nil {
+		return errors.Join(err, p.Close())
 	}
 	r, err := registrar.New(cfg)
 	if err == nil {

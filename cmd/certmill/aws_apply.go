@@ -112,7 +112,7 @@ func (e *env) applyPlan(ctx context.Context, r *registrar.Registrar, p *registra
 	case errors.Is(err, registrar.ErrBusy):
 		return fail(exitTryAgain, "wait until it has ended", "%w", err)
 	case report == nil:
-		return fail(exitStorage, "", "%w", err)
+		return fail(exitStorage, "make aws/journal.jsonl beside the fleet file writable: attempts are kept there before they are made; nothing was done", "%w", err)
 	}
 	if err := errors.Join(err, e.printReport(p, report)); err != nil {
 		return err

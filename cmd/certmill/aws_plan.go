@@ -76,7 +76,7 @@ func (e *env) planEnd(p *registrar.Plan, o awsPlanOptions) error {
 	}
 	switch {
 	case len(p.Unreachable) > 0:
-		return fail(exitPartly, "check credentials and role, then plan again", "%d places could not be looked at", len(p.Unreachable))
+		return fail(exitPartly, "check endpoint, credentials and role, then plan again", "%d places could not be looked at", len(p.Unreachable))
 	case o.DetailedExitCode && p.Differs():
 		return silent(exitDifferences)
 	}

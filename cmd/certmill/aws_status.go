@@ -50,7 +50,7 @@ func (e *env) printStatus(rows []registrar.Row) error {
 		}
 	}
 	if unreachable > 0 {
-		return fail(exitPartly, "check credentials and role", "%d registrations could not be looked at", unreachable)
+		return fail(exitPartly, "check endpoint, credentials and role", "%d registrations could not be looked at", unreachable)
 	}
 	return nil
 }

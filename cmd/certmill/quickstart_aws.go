@@ -132,26 +132,6 @@ func firstFailure(r *registrar.Report) string {
 	return "not everything was tried"
 }
 
-// caCertificates fetches the certificates of the CAs that a fleet names.
-func caCertificates(ctx context.Context, admin *server.AdminClient, names []string) (map[string]*x509.Certificate, error) {
-	records, err := admin.CAs(ctx)
-	if err != nil {
-		return nil, problemError(err)
-	}
-	cas := make(map[string]*x509.Certificate)
-	for _, r := range records {
-		if cas[r.Name], err = x509.ParseCertificate(r.Certificate); err != nil {
-			return nil, fmt.Errorf("certificate of CA %s: %w", r.Name, err)
-		}
-	}
-	for _, name := range names {
-		if cas[name] == nil {
-			return nil, fail(exitConfig, "certmill ca list shows the CAs of this plant", "fleet.yaml names the CA %q, which is not in the ledger", name)
-		}
-	}
-	return cas, nil
-}
-
 // connectDevices fills the allow-list and has devices connect for the first time.
 func (q *quickstart) connectDevices(ctx context.Context, sim *simulator, admin *server.AdminClient, answers map[string]client.Answer) ([]deviceInfo, error) {
 	if err := q.allow(ctx, sim, admin); err != nil {

@@ -2,6 +2,7 @@ package main
 
 import (
 	"encoding/json"
+	"errors"
 
 	"github.com/spf13/cobra"
 
@@ -30,6 +31,9 @@ func newSimulateAWSCommand(e *env) *cobra.Command {
 		RunE: func(c *cobra.Command, _ []string) error {
 			cfg.Log = e.logger()
 			sim, err := awsim.Start(c.Context(), cfg)
+			if errors.Is(err, awsim.ErrConfig) {
+				return fail(exitUsage, "certmill simulate aws --help", "%w", err)
+			}
 			if err != nil {
 				return fail(exitConfig, "is another simulator running on this folder or port?", "%w", err)
 			}

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
+	"net/url"
 
 	"github.com/aws/aws-sdk-go-v2/aws/retry"
 	smithy "github.com/aws/smithy-go"
@@ -47,6 +48,10 @@ func (e *Error) Error() string {
 		return e.Operation + ": the endpoint does not have this call"
 	case e.Code != "":
 		return fmt.Sprintf("%s: %s: %s", e.Operation, e.Code, e.Message)
+	}
+	var sending *url.Error
+	if errors.As(e.err, &sending) { // what the SDK wraps around it says nothing more
+		return fmt.Sprintf("%s: no answer: %v", e.Operation, sending)
 	}
 	return fmt.Sprintf("%s: %v", e.Operation, e.err)
 }

@@ -17,7 +17,8 @@ const allowItems table[item] = "allow-list"
 
 func allowKey(at place, table, id string) string { return at.key(table + "/" + id) }
 
-// putRow stores a line of a manifest; a row that is there keeps who used it, so that the manifest can be sent again.
+// putRow stores a line of a manifest; a row that is there keeps who used it and whether it is denied, so that the manifest can be sent
+// again: it knows nothing of either.
 func putRow(tx *tx, at place, table string, line map[string]any) error {
 	row := itemOf(line)
 	id, err := row.id()
@@ -28,8 +29,13 @@ func putRow(tx *tx, at place, table string, line map[string]any) error {
 	if err != nil {
 		return err
 	}
-	if there != nil && (*there)["used_by"] != nil {
-		row["used_by"] = (*there)["used_by"]
+	for _, name := range []string{"used_by", "denied"} {
+		if _, said := row[name]; said || there == nil {
+			continue
+		}
+		if v, ok := (*there)[name]; ok {
+			row[name] = v
+		}
 	}
 	return allowItems.put(tx, allowKey(at, table, id), &row)
 }

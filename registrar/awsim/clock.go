@@ -1,6 +1,7 @@
 package awsim
 
 import (
+	"errors"
 	"sync"
 	"time"
 )
@@ -26,22 +27,27 @@ func (c *clock) set(advance time.Duration) {
 }
 
 // advances keeps the clock's lead over restarts, in seconds.
-const advances table[int64] = "clock"
+const advances table[float64] = "clock"
 
 const advanceKey = "advance_s"
 
-// advanceClock moves AWS's time and gives the sum of all moves.
-func (s *Sim) advanceClock(by time.Duration) (total time.Duration, err error) {
+// errTooFar is returned where the moves would add up to more than maxAdvance.
+var errTooFar = errors.New("with what the clock was advanced before, advance_s is too large")
+
+// advanceClock moves AWS's time by so many seconds and gives the sum of all moves. Errors: errTooFar.
+func (s *Sim) advanceClock(by float64) (total time.Duration, err error) {
 	err = s.store.update(func(tx *tx) error {
 		seconds, err := advances.get(tx, advanceKey)
 		if err != nil {
 			return err
 		}
 		if seconds == nil {
-			seconds = new(int64)
+			seconds = new(float64)
 		}
-		*seconds += int64(by / time.Second)
-		total = time.Duration(*seconds) * time.Second
+		if *seconds += by; *seconds > maxAdvance.Seconds() {
+			return errTooFar
+		}
+		total = asDuration(*seconds)
 		return advances.put(tx, advanceKey, seconds)
 	})
 	if err == nil {
@@ -49,3 +55,5 @@ func (s *Sim) advanceClock(by time.Duration) (total time.Duration, err error) {
 	}
 	return total, err
 }
+
+func asDuration(seconds float64) time.Duration { return time.Duration(seconds * float64(time.Second)) }

@@ -2,6 +2,7 @@ package awsim
 
 import (
 	"encoding/json"
+	"errors"
 	"net/http"
 	"time"
 )
@@ -28,12 +29,15 @@ func (s *Sim) serveClock(w http.ResponseWriter, r *http.Request) {
 		s.refuseControl(w, "the body is not {\"advance_s\":N}: "+err.Error())
 		return
 	}
-	by := time.Duration(in.Advance * float64(time.Second))
 	if in.Advance < 0 || in.Advance > maxAdvance.Seconds() {
 		s.refuseControl(w, "advance_s is negative or too large: time only goes on")
 		return
 	}
-	total, err := s.advanceClock(by)
+	total, err := s.advanceClock(in.Advance)
+	if errors.Is(err, errTooFar) {
+		s.refuseControl(w, err.Error())
+		return
+	}
 	if err != nil {
 		s.write(restJSON{}.fail(w, asAPI(err)))
 		return

@@ -61,6 +61,21 @@ func TestJITR(t *testing.T) {
 	}
 }
 
+// A unit that was denied stays so when the manifest, which knows nothing of it, is sent again: it was let in.
+func TestManifestAgainKeepsDenial(t *testing.T) {
+	s := start(t)
+	a, ca := s.as(t, first), newAuthority(t, "Issuing")
+	a.register(ca, modeSNIOnly, nil)
+	a.jitrStack(true)
+	unit := ca.issue(t, "unit-1")
+	a.allow(unit, "unit-1")
+	denial := fmt.Sprintf(`{"certificate_id":%q,"device_id":"unit-1","product":"demo","denied":true}`, unit.id())
+	a.ok("POST", "/_awsim/allow-list/"+a.id+"/"+a.region+"/certmill-allow-list", denial)
+	a.allow(unit, "unit-1")
+	s.device(t, "unit-1", unit, a.endpoint()).wantClosed()
+	a.wantStatus(unit, statusRevoked)
+}
+
 func (a *account) row(cert *authority) (out jitr.Row) {
 	a.t.Helper()
 	err := a.sim.store.view(func(tx *tx) error {

@@ -1,6 +1,7 @@
 package awsim
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -9,6 +10,7 @@ import (
 	"net/http"
 	"os"
 	"path/filepath"
+	"regexp"
 	"sync"
 	"time"
 
@@ -57,8 +59,11 @@ type Sim struct {
 	err     error          // why, once done is closed
 }
 
+// ErrConfig is returned for a Config that cannot be meant.
+var ErrConfig = errors.New("configuration")
+
 // Start runs a simulator until Close is called or ctx ends. When it returns, both listeners accept. Only one simulator
-// may run on a Dir at a time.
+// may run on a Dir at a time. Errors: ErrConfig, and those of the folder and the ports.
 func Start(ctx context.Context, cfg Config) (*Sim, error) {
 	s, err := open(cfg)
 	if err != nil {
@@ -126,14 +131,27 @@ func open(cfg Config) (*Sim, error) {
 	return s, nil
 }
 
+var (
+	regionName = regexp.MustCompile(`^[a-z]{2,}(-[a-z]+)+-[0-9]+$`)
+	hostName   = regexp.MustCompile(`^[a-z0-9-]+(\.[a-z0-9-]+)*$`)
+)
+
 func (cfg *Config) complete() error {
 	if cfg.Dir == "" {
-		return errors.New("config has no Dir")
+		return fmt.Errorf("%w has no Dir", ErrConfig)
 	}
 	for _, a := range cfg.Accounts {
 		if !accountID.MatchString(a) {
-			return fmt.Errorf("account %q has not 12 digits", a)
+			return fmt.Errorf("%w: account %q has not 12 digits", ErrConfig, a)
 		}
+	}
+	for _, r := range cfg.Regions {
+		if !regionName.MatchString(r) {
+			return fmt.Errorf("%w: region %q is not written like eu-central-1", ErrConfig, r)
+		}
+	}
+	if !hostName.MatchString(cmp.Or(cfg.EndpointSuffix, "x")) {
+		return fmt.Errorf("%w: endpoint suffix %q is not written like amazonaws.com", ErrConfig, cfg.EndpointSuffix)
 	}
 	for _, address := range []*string{&cfg.Listen, &cfg.MQTT} {
 		if *address == "" {
@@ -160,7 +178,7 @@ func (s *Sim) restore() error {
 			return err
 		}
 		if seconds != nil {
-			s.clock.set(time.Duration(*seconds) * time.Second)
+			s.clock.set(asDuration(*seconds))
 		}
 		return dropSessions(tx, s.clock.world())
 	})

@@ -42,6 +42,7 @@ type failure struct {
 	Code     code
 	Text     string
 	LoggedIn bool // the token had accepted the PIN before
+	cause    error
 }
 
 func (f *failure) Error() string { return f.Text }
@@ -63,5 +64,5 @@ func asFailure(err error) *failure {
 	if errors.As(err, &f) {
 		return &failure{Code: f.Code, Text: err.Error(), LoggedIn: f.LoggedIn}
 	}
-	return &failure{Code: codeToken, Text: err.Error()}
+	return &failure{Code: codeToken, Text: err.Error(), cause: err}
 }

@@ -18,6 +18,7 @@ func RunKeeper() error {
 	if err := protect(); err != nil {
 		return err
 	}
+	endWithParent(3 * retireGrace)
 	control, err := unixConn(os.NewFile(3, "control"))
 	if err != nil {
 		return fmt.Errorf("keeper is started by certmill itself: %w", err)
@@ -185,7 +186,7 @@ func (k *nursery) spawn() *failure {
 	}()
 	ready, f := k.introduce(c.talk)
 	if f != nil {
-		c.retire(f.Code != codeNoKey && f.Code != codeUnfit && f.Code != codePIN)
+		c.retire(errors.Is(f.cause, os.ErrDeadlineExceeded))
 		return f
 	}
 	return asFailureOrNil(k.handOver(pid, ready, lanes))

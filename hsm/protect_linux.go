@@ -2,7 +2,10 @@ package hsm
 
 import (
 	"fmt"
+	"os"
+	"os/signal"
 	"syscall"
+	"time"
 
 	"golang.org/x/sys/unix"
 )
@@ -18,7 +21,19 @@ func protect() error {
 	return nil
 }
 
-// childAttributes has a child end with its parent, whatever ends that, and keeps a terminal's Ctrl-C away from it.
+// childAttributes has a child end with its parent, whatever ends that, and keeps a terminal's Ctrl-C away from it. It is asked, not killed: a SoftHSM that is
+// killed in the middle of a login, which rewrites its token's file, leaves a token that nobody finds again.
 func childAttributes() *syscall.SysProcAttr {
-	return &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL, Setpgid: true}
+	return &syscall.SysProcAttr{Pdeathsig: syscall.SIGTERM, Setpgid: true}
+}
+
+// endWithParent lets a process finish what it has begun when it is asked to end: it sees its sockets close. One that is stuck ends after the limit.
+func endWithParent(limit time.Duration) {
+	asked := make(chan os.Signal, 1)
+	signal.Notify(asked, syscall.SIGTERM)
+	go func() {
+		<-asked
+		<-time.After(limit)
+		os.Exit(1)
+	}()
 }

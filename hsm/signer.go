@@ -32,6 +32,7 @@ func RunSigner(check Check) error {
 	if err := protect(); err != nil {
 		return err
 	}
+	endWithParent(2 * retireGrace)
 	talk, err := unixConn(os.NewFile(3, "keeper"))
 	if err != nil {
 		return fmt.Errorf("signer is started by certmill itself: %w", err)

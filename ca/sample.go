@@ -96,28 +96,16 @@ func samplePublic(kind string) (crypto.PublicKey, error) {
 
 // sampleRSA makes a modulus without small factors, which is all that a lint can see; finding two primes for it would take seconds.
 func sampleRSA(bits int) (*rsa.PublicKey, error) {
-	small := smallPrimes()
 	for {
 		n, err := rand.Int(rand.Reader, new(big.Int).Lsh(big.NewInt(1), uint(bits-1)))
 		if err != nil {
 			return nil, err
 		}
 		n.SetBit(n, bits-1, 1).SetBit(n, 0, 1)
-		if new(big.Int).GCD(nil, nil, n, small).BitLen() == 1 {
+		if checkModulus(n) == nil {
 			return &rsa.PublicKey{N: n, E: 65537}, nil
 		}
 	}
-}
-
-// smallPrimes is the product of the odd primes below 1000.
-func smallPrimes() *big.Int {
-	product := big.NewInt(1)
-	for n := int64(3); n < 1000; n += 2 {
-		if p := big.NewInt(n); p.ProbablyPrime(0) {
-			product.Mul(product, p)
-		}
-	}
-	return product
 }
 
 // usesID reports whether the subject holds the device id.

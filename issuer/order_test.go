@@ -205,6 +205,15 @@ func TestOrderKeepsItsProfile(t *testing.T) {
 	if o.ProfileHash == next.ProfileHash || p.orderNow(o.ID).ProfileHash != o.ProfileHash {
 		t.Errorf("versions: %s, then %s, new order %s", o.ProfileHash, p.orderNow(o.ID).ProfileHash, next.ProfileHash)
 	}
+	kept, err := RecordedProfiles(p.ledger)
+	if err != nil || len(kept) != 2 || kept[0].Hash() == kept[1].Hash() {
+		t.Fatalf("%d versions are kept, %v", len(kept), err)
+	}
+	for _, v := range kept {
+		if v.Hash() != o.ProfileHash && v.Hash() != next.ProfileHash {
+			t.Errorf("version %s is of no order", v.Hash())
+		}
+	}
 }
 
 // The manifest of each of two orders that run side by side, over several stretches, in the order of signing.

@@ -9,6 +9,7 @@ import (
 	"io/fs"
 	"log/slog"
 	"os"
+	"slices"
 	"time"
 
 	"github.com/certmill/certmill/ca"
@@ -24,6 +25,7 @@ type plant struct {
 	ledger   *ledger.Ledger
 	tokens   map[string]*hsm.Token // by name in the configuration; empty where the plant was opened without
 	profiles []*ca.Profile
+	devices  ca.Allowance // what signers let devices carry: the profiles above, and those that orders keep
 	issuer   *issuer.Issuer
 }
 
@@ -54,6 +56,11 @@ func openPlant(ctx context.Context, cfg *Config, mode plantMode, log *slog.Logge
 	if err != nil {
 		return p, fail(exitStorage, "certmill keeps the CAs in its ledger", "read the CAs: %w", err)
 	}
+	kept, err := issuer.RecordedProfiles(p.ledger)
+	if err != nil {
+		return p, fail(exitStorage, "certmill keeps the profiles of orders in its ledger", "%w", err)
+	}
+	p.devices = ca.Allow(append(kept, p.profiles...)...)
 	if mode == forSigning {
 		if err := p.openTokens(ctx, records); err != nil {
 			return p, err
@@ -118,7 +125,7 @@ func (p *plant) openTokens(ctx context.Context, records []issuer.CARecord) error
 	keys := make(map[string][]hsm.KeyConfig)
 	for _, r := range records {
 		if kinds := signingKinds(r); kinds != nil {
-			k, err := keyConfig(r, kinds)
+			k, err := keyConfig(r, kinds, p.devices)
 			if err != nil {
 				return err
 			}
@@ -206,12 +213,16 @@ func signingKinds(r issuer.CARecord) []string {
 }
 
 // keyConfig tells the signer processes which key it is, what it may sign, and with what every signature is verified.
-func keyConfig(r issuer.CARecord, kinds []string) (hsm.KeyConfig, error) {
+func keyConfig(r issuer.CARecord, kinds []string, devices ca.Allowance) (hsm.KeyConfig, error) {
 	cert, err := x509.ParseCertificate(r.Certificate)
 	if err != nil {
 		return hsm.KeyConfig{}, fmt.Errorf("certificate of CA %s: %w", r.Name, err)
 	}
-	policy, err := json.Marshal(ca.Policy{Issuer: cert.RawSubject, Kinds: kinds, SerialPrefix: r.Prefix, NotAfter: cert.NotAfter})
+	p := ca.Policy{Issuer: cert.RawSubject, Kinds: kinds, SerialPrefix: r.Prefix, NotAfter: cert.NotAfter}
+	if slices.Contains(kinds, ca.KindDevice) {
+		p.Devices = devices
+	}
+	policy, err := json.Marshal(p)
 	return hsm.KeyConfig{Label: r.Label, Public: cert.PublicKey, Policy: policy}, err
 }
 
@@ -232,7 +243,7 @@ func (p *plant) authorities(records []issuer.CARecord) (all []*ca.Authority, err
 			}
 		}
 		a, err := ca.NewAuthority(ca.AuthorityConfig{Name: r.Name, Certificate: cert, Prefix: r.Prefix, IssueUntil: r.IssueUntil,
-			Signer: signer, PublicURL: p.cfg.PublicURL})
+			Signer: signer, PublicURL: p.cfg.PublicURL, Allowance: p.devices})
 		if err != nil {
 			return nil, fmt.Errorf("CA %s: %w", r.Name, err)
 		}

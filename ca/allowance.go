@@ -37,6 +37,21 @@ func Allow(profiles ...*Profile) (all Allowance) {
 	return all
 }
 
+// maxAllowance bounds what one profile adds to an Allowance, in characters: signers get it in one packet with everything else.
+const maxAllowance = 4096
+
+// checkAllowance refuses a profile whose names and extensions take too long to describe.
+func (p *Profile) checkAllowance() error {
+	a, n := Allow(p), 0
+	for _, pattern := range slices.Concat(a.Names, a.Extensions) {
+		n += len(pattern)
+	}
+	if n > maxAllowance {
+		return fmt.Errorf("alt_names and extensions: %d characters with the patterns in them, at most %d: shorten device_id.pattern or attributes", n, maxAllowance)
+	}
+	return nil
+}
+
 func addOnce(all []string, one string) []string {
 	if slices.Contains(all, one) {
 		return all

@@ -15,7 +15,7 @@ type AltNameConfig struct {
 	DNS            string                `yaml:"dns" json:"dns,omitempty"`                         // host name, at most 253 characters, no wildcard
 	Email          string                `yaml:"email" json:"email,omitempty"`                     // local part and host name, ASCII, at most 254
 	IP             string                `yaml:"ip" json:"ip,omitempty"`                           // IPv4 or IPv6
-	URI            string                `yaml:"uri" json:"uri,omitempty"`                         // absolute, its scheme fixed, at most 512
+	URI            string                `yaml:"uri" json:"uri,omitempty"`                         // absolute, its scheme fixed, at most 256
 	HardwareModule *HardwareModuleConfig `yaml:"hardware_module" json:"hardware_module,omitempty"` // otherName hardwareModuleName (RFC 4108 5)
 }
 
@@ -54,7 +54,7 @@ func nameRules(kind string) (longest int, char func(rune) bool, whole func(strin
 	case nameIP:
 		return 45, isAddressChar, isAddress, "RFC 5280 4.2.1.6: an IPv4 or IPv6 address"
 	case nameURI:
-		return 512, isURIChar, isURI, "RFC 5280 4.2.1.6, RFC 3986 4.3: an absolute URI"
+		return 256, isURIChar, isURI, "RFC 5280 4.2.1.6, RFC 3986 4.3: an absolute URI"
 	}
 	return 64, nil, isModuleSerial, "RFC 4108 5 hwSerialNum: text of at most 64 octets here"
 }
@@ -197,7 +197,7 @@ func isURIChar(r rune) bool {
 // isURI takes absolute URIs without user information.
 func isURI(s string) bool {
 	u, err := url.Parse(s)
-	return err == nil && len(s) <= 512 && u.Scheme != "" && u.User == nil && (u.Opaque != "" || u.Host != "") &&
+	return err == nil && len(s) <= 256 && u.Scheme != "" && u.User == nil && (u.Opaque != "" || u.Host != "") &&
 		(u.Host == "" || isHostName(u.Hostname())) && strings.IndexFunc(s, func(r rune) bool { return !isURIChar(r) }) < 0
 }
 

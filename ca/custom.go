@@ -21,10 +21,10 @@ type ExtensionConfig struct {
 	DER    string `yaml:"der" json:"der,omitempty"`       // any one element in DER, in hex
 }
 
-// Limits of the operator's own extensions.
+// Limits of the operator's own extensions. With maxAltNames of 256 octets a TBS stays below the 16 KiB that signers take.
 const (
 	maxCustom      = 16
-	maxCustomValue = 1024 // octets of DER
+	maxCustomValue = 512 // octets of DER
 )
 
 // Forms of an extension's value, as they stand in an Allowance.

@@ -177,6 +177,9 @@ func newProfile(c ProfileConfig) (*Profile, error) {
 	if p.validity, err = newValidity(c.Validity); err != nil {
 		return nil, err
 	}
+	if err := p.checkAllowance(); err != nil {
+		return nil, err
+	}
 	return p, p.checkIDevID()
 }
 

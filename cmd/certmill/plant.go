@@ -25,7 +25,7 @@ type plant struct {
 	ledger   *ledger.Ledger
 	tokens   map[string]*hsm.Token // by name in the configuration; empty where the plant was opened without
 	profiles []*ca.Profile
-	devices  ca.Allowance // what signers let devices carry: the profiles above, and those that orders keep
+	kept     []*ca.Profile // versions that orders keep
 	issuer   *issuer.Issuer
 }
 
@@ -56,11 +56,9 @@ func openPlant(ctx context.Context, cfg *Config, mode plantMode, log *slog.Logge
 	if err != nil {
 		return p, fail(exitStorage, "certmill keeps the CAs in its ledger", "read the CAs: %w", err)
 	}
-	kept, err := issuer.RecordedProfiles(p.ledger)
-	if err != nil {
+	if p.kept, err = issuer.RecordedProfiles(p.ledger); err != nil {
 		return p, fail(exitStorage, "certmill keeps the profiles of orders in its ledger", "%w", err)
 	}
-	p.devices = ca.Allow(append(kept, p.profiles...)...)
 	if mode == forSigning {
 		if err := p.openTokens(ctx, records); err != nil {
 			return p, err
@@ -125,7 +123,7 @@ func (p *plant) openTokens(ctx context.Context, records []issuer.CARecord) error
 	keys := make(map[string][]hsm.KeyConfig)
 	for _, r := range records {
 		if kinds := signingKinds(r); kinds != nil {
-			k, err := keyConfig(r, kinds, p.devices)
+			k, err := keyConfig(r, kinds, p.allowance(r))
 			if err != nil {
 				return err
 			}
@@ -212,6 +210,20 @@ func signingKinds(r issuer.CARecord) []string {
 	return nil
 }
 
+// allowance is what a CA's signers let devices carry: what its profiles describe, those of the configuration and those that orders keep.
+func (p *plant) allowance(r issuer.CARecord) ca.Allowance {
+	var its []*ca.Profile
+	for _, profile := range append(slices.Clone(p.kept), p.profiles...) {
+		if profile.CA() == "" || profile.CA() == r.Name {
+			its = append(its, profile)
+		}
+	}
+	return ca.Allow(its...)
+}
+
+// maxPolicy is what one key's policy may take of the packet in which a keeper learns of all of them (128 KiB, in base64).
+const maxPolicy = 32 << 10
+
 // keyConfig tells the signer processes which key it is, what it may sign, and with what every signature is verified.
 func keyConfig(r issuer.CARecord, kinds []string, devices ca.Allowance) (hsm.KeyConfig, error) {
 	cert, err := x509.ParseCertificate(r.Certificate)
@@ -223,6 +235,10 @@ func keyConfig(r issuer.CARecord, kinds []string, devices ca.Allowance) (hsm.Key
 		p.Devices = devices
 	}
 	policy, err := json.Marshal(p)
+	if err == nil && len(policy) > maxPolicy {
+		err = fail(exitConfig, "let new profiles keep the alt_names and extensions of old ones where they can",
+			"the names and extensions of all profiles, and of those that orders keep, take %d bytes to describe to the signers of CA %s, at most %d", len(policy), r.Name, maxPolicy)
+	}
 	return hsm.KeyConfig{Label: r.Label, Public: cert.PublicKey, Policy: policy}, err
 }
 
@@ -243,7 +259,7 @@ func (p *plant) authorities(records []issuer.CARecord) (all []*ca.Authority, err
 			}
 		}
 		a, err := ca.NewAuthority(ca.AuthorityConfig{Name: r.Name, Certificate: cert, Prefix: r.Prefix, IssueUntil: r.IssueUntil,
-			Signer: signer, PublicURL: p.cfg.PublicURL, Allowance: p.devices})
+			Signer: signer, PublicURL: p.cfg.PublicURL, Allowance: p.allowance(r)})
 		if err != nil {
 			return nil, fmt.Errorf("CA %s: %w", r.Name, err)
 		}

@@ -257,6 +257,7 @@ func (c *Config) tokenConfig(name string) (hsm.Config, error) {
 		Dir:           c.dir,
 		Signers:       int(t.Signers),
 		Deadline:      time.Duration(t.Deadline),
+		PINMemory:     c.path(filepath.Join(c.State, "pin-"+name+".json")),
 		Command:       []string{"/proc/self/exe", childKeeper},
 		SignerCommand: []string{"/proc/self/exe", childSigner},
 	}

@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"io"
+	"log/slog"
 	"os"
 	"os/signal"
 	"runtime/debug"
@@ -32,4 +33,6 @@ type env struct {
 
 	config string // -c: path of certmill.yaml or station.yaml; "" means the default places
 	output string // -o: table, json or jsonl
+
+	logLevel slog.Level // --log-level
 }

@@ -27,16 +27,17 @@ type doctor struct {
 
 // question is what the daemon asks such a signer.
 type question struct {
-	Op       string // opExamine…
+	Op       string // ask…
 	Sessions int
 	For      time.Duration
 }
 
 const (
-	askAll  = "all"
-	askKeys = "keys"
-	askRate = "rate"
-	askTest = "test-key"
+	askToken = "token" // what was seen before the login
+	askKeys  = "keys"
+	askTrip  = "round-trip"
+	askRate  = "rate"
+	askTest  = "test-key"
 )
 
 // reply answers a question.
@@ -169,16 +170,21 @@ func (c *consultation) ask(q question) (r reply, err error) {
 
 func (d *visit) examine(x *Examination, o ExamineOptions) error {
 	first := d.lanes[0]
-	what := askAll
+	questions := []string{askToken, askKeys, askTrip}
 	if o.KeysOnly {
-		what = askKeys
+		questions = questions[:2]
 	}
-	r, err := first.ask(question{Op: what})
-	if r.Found != nil {
-		x.take(r.Found)
+	for _, q := range questions { // one after another: what is known when the module crashes stays known
+		r, err := first.ask(question{Op: q})
+		if err != nil {
+			return err
+		}
+		if r.Found != nil {
+			x.take(r.Found)
+		}
 	}
-	if err != nil || o.KeysOnly {
-		return err
+	if o.KeysOnly {
+		return nil
 	}
 	if x.RoundTrip != nil && x.RoundTrip.Error == "" {
 		if err := d.rates(x); err != nil {
@@ -188,7 +194,7 @@ func (d *visit) examine(x *Examination, o ExamineOptions) error {
 	if !o.TestKey {
 		return nil
 	}
-	r, err = first.ask(question{Op: askTest})
+	r, err := first.ask(question{Op: askTest})
 	x.TestKey = r.Test
 	return err
 }
@@ -290,6 +296,9 @@ func (k *nursery) runDoctor() error {
 			f = k.spawn()
 		}
 		if f != nil {
+			if k.start.Doctor.Change != nil && k.doctor.tried && !f.final() {
+				f.Text += ": whether the token has the new PIN is not known; certmill hsm pin-change again finishes it"
+			}
 			if err := send(k.control, report{Failure: f}, nil); err != nil {
 				return err
 			}
@@ -399,11 +408,13 @@ func (s *doctorSigner) answerAll(lane net.Conn) error {
 func (s *doctorSigner) answerOne(q question) (r reply) {
 	var err error
 	switch q.Op {
-	case askAll, askKeys:
+	case askToken:
+		r.Found = &s.found
+	case askKeys:
 		s.found.Keys, s.found.Leftovers, err = s.token.examineKeys(s.cfg.Keys)
-		if err == nil && q.Op == askAll {
-			s.found.RoundTrip = s.roundTrip()
-		}
+		r.Found = &s.found
+	case askTrip:
+		s.found.RoundTrip = s.roundTrip()
 		r.Found = &s.found
 	case askRate:
 		if s.probe == nil {

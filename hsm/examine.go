@@ -183,11 +183,11 @@ func (x *Examination) judge(cfg Config, o ExamineOptions, why error) {
 		x.judgeMechanisms()
 		x.judgeClock(o, t)
 	}
+	x.judgeKeys(o)
 	if why != nil {
 		x.say(LevelFail, "examination", "see above; certmill hsm doctor again when it is mended", "ended early: %v", why)
 		return
 	}
-	x.judgeKeys(o)
 	x.judgeRoundTrip()
 	x.judgeRates(cfg)
 	x.judgeTestKey(o)

@@ -92,17 +92,19 @@ func TestExamineSaysWhatIsWrong(t *testing.T) {
 		{"decrypts", attribute(pkcs11.CKA_DECRYPT, yes), nil, []string{"FAIL key ca-g1", "CKA_DECRYPT is true"}},
 		{"not local", attribute(pkcs11.CKA_LOCAL, no), nil, []string{"WARN key ca-g1", "CKA_LOCAL is false"}},
 		{"no such key", func(c *hsm.Config) { c.Keys[0].Label = "nobody" }, nil, []string{"FAIL key nobody, EC P-256", "0 keys with this label", "OK keys 1 more"}},
-		{"lies", func(*hsm.Config) { faults.Corrupt(hsmtest.Always(), 2, 7) }, nil, []string{"FAIL round trip", "do not verify: "}},
-		{"slow", func(c *hsm.Config) { faults.Delay(hsmtest.Sign, 20*time.Millisecond); c.Deadline = 100 * time.Millisecond }, nil,
-			[]string{"OK rate 1 process, 32 sessions each", "WARN advice deadline: 100ms is less than 20 signatures"}},
+		{"lies", func(*hsm.Config) { faults.Corrupt(hsmtest.Always(), 2, 7) }, nil, []string{"FAIL round trip", "signatures do not verify"}},
+		{"slow", func(c *hsm.Config) {
+			faults.Delay(hsmtest.Sign, 20*time.Millisecond)
+			c.Deadline = 100 * time.Millisecond
+		}, nil,
+			[]string{"OK rate 1 process, 4 sessions each", "WARN advice deadline: 100ms is less than 20 signatures"}},
 		{"few sessions", func(c *hsm.Config) { faults.LimitSessions(6, 0); c.Sessions, c.Signers = 6, 4 }, nil, []string{"OK sessions 6 at a time", "WARN advice signers: 4 is more"}},
 		{"two sessions", func(c *hsm.Config) { faults.LimitSessions(2, 0); c.Sessions = 2 }, nil, []string{"OK sessions 2 at a time"}},
-		{"fewer sessions than said", func(c *hsm.Config) { faults.LimitSessions(4, 0) }, nil, []string{"WARN rate 1 process, 4 sessions each: open session 4"}},
 		{"away", func(*hsm.Config) { faults.Away(hsmtest.Forever) }, hsm.ErrUnavailable, []string{"FAIL slots 0 with a token"}},
 		{"another token", func(c *hsm.Config) { c.Token = "other" }, hsm.ErrUnavailable, []string{"FAIL slots", "test "}},
 		{"no module", func(c *hsm.Config) { c.Module = "/nowhere/p11.so" }, hsm.ErrUnavailable, []string{"FAIL module /nowhere/p11.so"}},
 		{"no PIN file", func(c *hsm.Config) { c.PIN.File = "/nowhere/pin" }, hsm.ErrPIN, []string{"OK token test", "/nowhere/pin"}},
-		{"crash", func(*hsm.Config) { faults.Crash(hsmtest.Sign, hsmtest.Next(1)) }, hsm.ErrUnavailable, []string{"OK token test", "the module may have crashed"}},
+		{"crash", func(*hsm.Config) { faults.Crash(hsmtest.Sign, hsmtest.Next(1)) }, hsm.ErrUnavailable, []string{"OK token test", "OK key ca-g1", "the module may have crashed"}},
 		{"clock of ours", func(*hsm.Config) {}, nil, []string{"FAIL clock system"}},
 	} {
 		t.Run(c.name, func(t *testing.T) {
@@ -163,19 +165,24 @@ func TestExamineTestKey(t *testing.T) {
 	}
 	before := faults.Counts().Calls[hsmtest.Generate]
 	faults.Delay(hsmtest.Sign, 200*time.Millisecond)
+	faults.Delay(hsmtest.Generate, 100*time.Millisecond)
 	ended := make(chan error, 1)
 	go func() {
 		_, err := hsm.Examine(t.Context(), cfg, write)
 		ended <- err
 	}()
-	for faults.Counts().Calls[hsmtest.Generate] < before+3 { // two of sessions, then the test key
-		select {
-		case err := <-ended:
-			t.Fatalf("ended too early: %v", err)
-		case <-time.After(5 * time.Millisecond):
+	until := func(done func(c hsmtest.Counts) bool) {
+		for !done(faults.Counts()) {
+			select {
+			case err := <-ended:
+				t.Fatalf("ended too early: %v", err)
+			case <-time.After(5 * time.Millisecond):
+			}
 		}
 	}
-	<-time.After(50 * time.Millisecond)
+	until(func(c hsmtest.Counts) bool { return c.Calls[hsmtest.Generate] >= before+3 }) // two of sessions, then the test key
+	signs := faults.Counts().Calls[hsmtest.Sign]
+	until(func(c hsmtest.Counts) bool { return c.Calls[hsmtest.Sign] > signs }) // it was made, and signs
 	for _, pid := range descendants(t) {
 		if err := syscall.Kill(pid, syscall.SIGKILL); err != nil && !errors.Is(err, syscall.ESRCH) {
 			t.Fatal(err)

@@ -45,14 +45,16 @@ func ChangePIN(ctx context.Context, cfg Config, newFile string) (PINChange, erro
 	if cfg.PINMemory == "" {
 		return PINChange{}, fmt.Errorf("%w: without a PIN memory nobody knows whether the present PIN is right", ErrRefused)
 	}
-	_, err := os.Stat(cfg.PIN.File + pinStaged)
-	before, _ := readPINMemory(cfg.PINMemory)
-	cfg.doctor = &doctor{Change: &pinChange{NewFile: newFile, Pad: cfg.PIN.ProtectedPath}}
-	d, callErr := callDoctor(ctx, cfg)
-	if callErr != nil {
-		return PINChange{}, callErr
+	before, err := readPINMemory(cfg.PINMemory)
+	if err != nil {
+		return PINChange{}, fmt.Errorf("%w: %w", ErrPIN, err)
 	}
-	return PINChange{Finished: before.State == pinChanging && (cfg.PIN.File == "" || err == nil), File: cfg.PIN.File}, d.close()
+	cfg.doctor = &doctor{Change: &pinChange{NewFile: newFile, Pad: cfg.PIN.ProtectedPath}}
+	d, err := callDoctor(ctx, cfg)
+	if err != nil {
+		return PINChange{}, err
+	}
+	return PINChange{Finished: before.State == pinChanging, File: cfg.PIN.File}, d.close()
 }
 
 // pinStaged ends the name of the file that holds a PIN before the token has it.
@@ -180,7 +182,7 @@ func (k *nursery) rememberChange(m pinMemory, f *failure) *failure {
 	case f != nil && f.Code == codePIN && !f.LoggedIn:
 		m.State = pinWrong
 	case f != nil:
-		return &failure{Code: f.Code, LoggedIn: f.LoggedIn, Text: f.Text + ": whether the token has the new PIN is not known; certmill hsm pin-change again finishes it"}
+		return f
 	case file != "":
 		return asFailureOrNil(k.putPIN(m))
 	case k.start.PIN.Credential != "":

@@ -12,6 +12,7 @@ import (
 
 func main() {
 	debug.SetTraceback("crash") // a panic must not look like exit 2 ("differences"): it ends by SIGABRT
+	noCoreFiles()
 	os.Exit(mainExit())
 }
 

@@ -1,0 +1,6 @@
+//go:build !unix
+
+package main
+
+// noCoreFiles has no limit to set on this system.
+func noCoreFiles() {}

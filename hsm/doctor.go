@@ -4,8 +4,6 @@ package hsm
 
 import (
 	"context"
-	"crypto"
-	"crypto/x509"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -220,7 +218,7 @@ func (d *visit) rates(x *Examination) error {
 		}
 		last = r.PerSecond
 	}
-	if n := x.Token.Sessions; n > 0 && n < 2*(kept+1) {
+	if n := x.Token.Sessions; n > 0 && n < 2*(kept+1) || d.keeper.member.cfg.PIN.ProtectedPath { // nobody is asked to enter the PIN a second time
 		return nil
 	}
 	if err := send(d.keeper.control, order{Another: true}, nil); err != nil {
@@ -432,14 +430,6 @@ func (s *doctorSigner) answerOne(q question) (r reply) {
 		r.Error = err.Error()
 	}
 	return r
-}
-
-func parseSPKI(k startKey) (crypto.PublicKey, error) {
-	public, err := x509.ParsePKIXPublicKey(k.SPKI)
-	if err != nil {
-		return nil, fmt.Errorf("key %s: %w", k.Label, err)
-	}
-	return public, nil
 }
 
 func (s *doctorSigner) roundTrip() *RoundTrip {

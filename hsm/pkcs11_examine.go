@@ -6,6 +6,7 @@ import (
 	"crypto"
 	"crypto/rand"
 	"crypto/sha256"
+	"crypto/x509"
 	"errors"
 	"fmt"
 	"slices"
@@ -161,7 +162,17 @@ func (t *pkcs11Token) judgeHandle(s pkcs11.SessionHandle, ref keyRef, asked []st
 	if err != nil {
 		return KeyReport{Label: ref.label, Findings: []Finding{{Attribute: "CKA_EC_POINT", Level: LevelFail, Text: err.Error()}}}
 	}
-	return judge(asked[i], public, f)
+	r := judge(asked[i], public, f)
+	r.Kind = describe(public)
+	return r
+}
+
+func parseSPKI(k startKey) (crypto.PublicKey, error) {
+	public, err := x509.ParsePKIXPublicKey(k.SPKI)
+	if err != nil {
+		return nil, fmt.Errorf("key %s: %w", k.Label, err)
+	}
+	return public, nil
 }
 
 func (t *pkcs11Token) publicAt(s pkcs11.SessionHandle, h pkcs11.ObjectHandle) crypto.PublicKey {

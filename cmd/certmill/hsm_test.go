@@ -321,6 +321,20 @@ func TestHSMDoctor(t *testing.T) {
 	if code, out, _ := p.try("hsm", "keys"); code != exitFailed || !strings.Contains(out, "FAIL") {
 		t.Errorf("an unfit key: exit %d\n%s", code, out)
 	}
+	if os.Geteuid() == 0 { // the PIN memory must stay one that serve can read
+		state := p.cfg.path(p.cfg.State)
+		for _, owner := range []int{nobody, 0} {
+			if err := os.Chown(state, owner, owner); err != nil {
+				t.Fatal(err)
+			}
+			if code, _, talk := p.try("hsm", "pin-retry"); (code == exitNotAllowed) != (owner == nobody) {
+				t.Errorf("pin-retry in a state of uid %d: exit %d\n%s", owner, code, talk)
+			}
+		}
+	}
+	if code, _, talk := p.try("hsm", "doctor", "nobody"); code != exitConfig {
+		t.Errorf("a token that is not there: exit %d\n%s", code, talk)
+	}
 	faults.Away(hsmtest.Forever)
 	if code, out, talk := p.try("hsm", "doctor"); code != exitNoHSM || !strings.Contains(out, "FAIL  slots") {
 		t.Errorf("no token: exit %d\n%s%s", code, out, talk)

@@ -8,6 +8,7 @@ import (
 	"errors"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"syscall"
 	"testing"
@@ -75,6 +76,7 @@ func TestExamineSaysWhatIsWrong(t *testing.T) {
 			faults.Attributes(hsmtest.Attribute{Type: typ, Class: pkcs11.CKO_PRIVATE_KEY, Label: "ca-g1", Value: value})
 		}
 	}
+	whole := []string{"lies", "slow", "few sessions", "two sessions", "crash"}
 	quirks := func(q hsmtest.Quirks) func(*hsm.Config) { return func(*hsm.Config) { faults.Quirks(q) } }
 	for _, c := range []struct {
 		name   string
@@ -114,7 +116,7 @@ func TestExamineSaysWhatIsWrong(t *testing.T) {
 			changed := cfg
 			changed.Keys = append([]hsm.KeyConfig(nil), cfg.Keys...)
 			c.change(&changed)
-			o := hsm.ExamineOptions{}
+			o := hsm.ExamineOptions{KeysOnly: !slices.Contains(whole, c.name)} // which ends before it measures
 			if c.name == "clock of ours" {
 				o.NotBefore = time.Now().Add(time.Hour)
 			}

@@ -59,6 +59,8 @@ func (m pinMemory) mayTry(token string, source pinSource, flags pinFlags) error 
 		return errors.New("the token has locked the user PIN: its security officer has to unlock it")
 	case flags.FinalTry:
 		return errors.New("the token allows one last try before it locks the PIN: log in once by hand (pkcs11-tool --login) with the right PIN")
+	case known && m.State == pinWrong && source.Inode == 0: // no file of ours: whether it was replaced is not seen
+		return fmt.Errorf("the token refused this PIN on %s: mend %s, then allow one try with certmill hsm pin-retry", m.At.Format(time.RFC3339), source.Path)
 	case known && m.State == pinWrong:
 		return fmt.Errorf("the token refused this PIN on %s: replace %s, or allow one more try with certmill hsm pin-retry", m.At.Format(time.RFC3339), source.Path)
 	case known && m.State == pinChanging:

@@ -109,12 +109,14 @@ func TestP7WrongPINIsTriedOnce(t *testing.T) {
 	p.writePIN(p.pinFile(), "not the PIN 1234")
 	wrongStarts(starts)
 	want(1, 1)
+	once := faults.Counts().Logins
 
 	if out := p.run("hsm", "pin-retry"); !strings.Contains(out, "forgotten") {
 		t.Errorf("pin-retry: %s", out)
 	}
 	wrongStarts(3)
 	want(2, 2)
+	more := faults.Counts().Logins - once
 	for _, args := range [][]string{{"hsm", "doctor"}, {"hsm", "keys"}, {"hsm", "pin-change", "--new-pin-file", p.pinFile()}} { // nobody else tries it either
 		if code, out, talk := p.try(args...); code != exitConfig {
 			t.Errorf("%v: exit %d\n%s%s", args, code, out, talk)
@@ -134,7 +136,7 @@ func TestP7WrongPINIsTriedOnce(t *testing.T) {
 	if out := p.run("hsm", "pin-retry", "-o", "json"); !strings.Contains(out, `"forgot": false`) {
 		t.Errorf("nothing to forget: %s", out)
 	}
-	t.Logf("P7: %d starts of serve with a wrong PIN, as Restart=always makes them: exit 78 each, 1 login at the token; after pin-retry 1 more", starts)
+	t.Logf("P7: %d starts of serve with a wrong PIN, as Restart=always makes them: exit 78 each, %d login at the token; after pin-retry %d more", starts, once, more)
 }
 
 // The PIN is in no argument, environment, log or error of serve, doctor and keys; no process of theirs leaves a core file, and none that holds the PIN can be read.

@@ -29,6 +29,9 @@ func RunKeeper() error {
 	}
 	k := &nursery{control: control, start: *first.Start, want: 1, signers: make(map[int]*child), ended: make(chan int),
 		orders: make(chan order), gone: make(chan struct{}), stopped: make(chan struct{})}
+	if k.start.Doctor != nil {
+		return k.runDoctor()
+	}
 	if !k.start.NoLogin {
 		if k.secret, k.source, err = readPIN(k.start.PIN); err != nil {
 			return send(control, report{Failure: &failure{Code: codePIN, Text: err.Error()}}, nil)
@@ -54,6 +57,7 @@ type nursery struct {
 	noKey   int           // starts in a row that did not find a key
 	failing time.Time     // when the first of the failed starts in a row was
 	last    *failure      // a failure that would only repeat itself: nothing is started any more
+	doctor  doctorKeeper
 }
 
 // child is a signer process.
@@ -224,7 +228,7 @@ func (k *nursery) introduce(talk *net.UnixConn) (*TokenReport, *failure) {
 		case r.Asks != nil:
 			var p permit
 			if asked, p.Denied = k.permit(*r.Asks); p.Denied == nil {
-				p.Secret = k.secret
+				p = k.doctor.permit(k.secret)
 			}
 			if err := send(talk, p, nil); err != nil {
 				return nil, asFailure(err)
@@ -241,6 +245,11 @@ func (k *nursery) introduce(talk *net.UnixConn) (*TokenReport, *failure) {
 
 // permit holds the PIN rule against what a signer found, and notes the try before it is made.
 func (k *nursery) permit(a asks) (pinMemory, *failure) {
+	if k.start.Doctor != nil {
+		if m, f, decided := k.permitDoctor(a); decided {
+			return m, f
+		}
+	}
 	if k.start.PINMemory == "" {
 		if !a.Flags.clean() && (a.Flags.Locked || a.Flags.FinalTry) {
 			return pinMemory{}, &failure{Code: codePIN, Text: pinMemory{}.mayTry(a.Serial, k.source, a.Flags).Error()}
@@ -263,6 +272,9 @@ func (k *nursery) permit(a asks) (pinMemory, *failure) {
 
 // remember notes what became of a login, and returns f. A login whose outcome is not known stays "trying".
 func (k *nursery) remember(asked pinMemory, f *failure) *failure {
+	if asked.State == pinChanging {
+		return k.rememberChange(asked, f)
+	}
 	if asked.State == "" || f != nil && !f.LoggedIn && f.Code != codePIN {
 		return f
 	}

@@ -42,6 +42,9 @@ func RunSigner(check Check) error {
 	if _, err := receive(talk, &cfg); err != nil {
 		return fmt.Errorf("read start: %w", err)
 	}
+	if cfg.Doctor != nil {
+		return runDoctorSigner(cfg, talk)
+	}
 	limit := cfg.RateCap
 	if limit <= 0 {
 		limit = rateCap

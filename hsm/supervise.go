@@ -88,7 +88,7 @@ func (k *keeper) start() error {
 	cfg := k.member.cfg
 	msg := start{Module: cfg.Module, InitArgs: cfg.InitArgs, Token: cfg.Token, Serial: cfg.Serial, NoLogin: cfg.NoLogin, PIN: cfg.PIN, PINMemory: cfg.PINMemory,
 		Env: cfg.Env, Dir: cfg.Dir, Signers: cfg.Signers, Sessions: cfg.Sessions, RateCap: cfg.RateCap, SignerCommand: cfg.SignerCommand,
-		Ceremony: cfg.Ceremony, Selftest: len(k.member.token.members) > 1}
+		Ceremony: cfg.Ceremony, Selftest: len(k.member.token.members) > 1, Doctor: cfg.doctor}
 	for _, key := range cfg.Keys {
 		spki, err := x509.MarshalPKIXPublicKey(key.Public)
 		if err != nil {

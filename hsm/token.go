@@ -34,6 +34,8 @@ type Config struct {
 	Clones        []Config     // other tokens that hold the same keys: they share the load, and one may go away. Their Keys, Ceremony and Log are this one's
 	Ceremony      bool         // Generate, Public and Use are allowed; fixed for the life of the keeper
 	Log           *slog.Logger // nil: discard
+
+	doctor *doctor // what Examine and ChangePIN have the processes do instead of signing
 }
 
 // PIN says where the keeper finds the user PIN. The daemon never holds it.

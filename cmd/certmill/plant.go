@@ -118,11 +118,10 @@ func (p *plant) openTokens(ctx context.Context, records []issuer.CARecord) error
 	keys := make(map[string][]hsm.KeyConfig)
 	for _, r := range records {
 		if kinds := signingKinds(r); kinds != nil {
-			k, err := keyConfig(r, kinds)
+			k, err := p.cfg.keyConfig(r, kinds)
 			if err != nil {
 				return err
 			}
-			k.Backup, k.Waivers = hsm.Backup(r.Backup), p.cfg.waivers(r.Token, r.Label)
 			keys[r.Token] = append(keys[r.Token], k)
 		}
 	}
@@ -205,14 +204,14 @@ func signingKinds(r issuer.CARecord) []string {
 	return nil
 }
 
-// keyConfig tells the signer processes which key it is, what it may sign, and with what every signature is verified.
-func keyConfig(r issuer.CARecord, kinds []string) (hsm.KeyConfig, error) {
+// keyConfig tells the signer processes which key it is, what it may sign, with what every signature is verified, and what the gate has to know.
+func (c *Config) keyConfig(r issuer.CARecord, kinds []string) (hsm.KeyConfig, error) {
 	cert, err := x509.ParseCertificate(r.Certificate)
 	if err != nil {
 		return hsm.KeyConfig{}, fmt.Errorf("certificate of CA %s: %w", r.Name, err)
 	}
 	policy, err := json.Marshal(ca.Policy{Issuer: cert.RawSubject, Kinds: kinds, SerialPrefix: r.Prefix, NotAfter: cert.NotAfter})
-	return hsm.KeyConfig{Label: r.Label, Public: cert.PublicKey, Policy: policy}, err
+	return hsm.KeyConfig{Label: r.Label, Public: cert.PublicKey, Policy: policy, Backup: hsm.Backup(r.Backup), Waivers: c.waivers(r.Token, r.Label)}, err
 }
 
 // authorities joins the CAs to their keys. Without a token a CA can prepare, and Sign answers hsm.ErrUnavailable.

@@ -63,18 +63,34 @@ func NSSBehindP11Kit(t testing.TB) hsm.Config {
 	return behindP11Kit(t, cfg, "module: "+cfg.Module+"\nx-init-reserved: "+arguments+"\n")
 }
 
-// behindP11Kit has p11-kit find one module, in a home of its own.
+// behindP11Kit has p11-kit find one module. For root it knows the system's configuration alone, which is another one in a mount namespace.
 func behindP11Kit(t testing.TB, cfg hsm.Config, module string) hsm.Config {
 	t.Helper()
-	proxy := needs(t, "p11-kit-modules", "/usr/lib/*/p11-kit-proxy.so", "/usr/lib64/p11-kit-proxy.so")
+	cfg.Module = needs(t, "p11-kit-modules", "/usr/lib/*/p11-kit-proxy.so", "/usr/lib64/p11-kit-proxy.so")
 	home := t.TempDir()
-	modules := filepath.Join(home, ".config", "pkcs11", "modules")
+	modules := filepath.Join(home, "pkcs11", "modules")
 	must(t, os.MkdirAll(modules, 0o700))
-	must(t, os.WriteFile(filepath.Join(home, ".config", "pkcs11", "pkcs11.conf"), []byte("user-config: only\n"), 0o600))
+	must(t, os.WriteFile(filepath.Join(home, "pkcs11", "pkcs11.conf"), []byte("user-config: only\n"), 0o600))
 	must(t, os.WriteFile(filepath.Join(modules, "token.module"), []byte(module), 0o600))
-	cfg.Module = proxy
-	cfg.Env = append(cfg.Env[:len(cfg.Env):len(cfg.Env)], "HOME="+home, "XDG_CONFIG_HOME="+filepath.Join(home, ".config"))
+	if os.Geteuid() != 0 {
+		cfg.Env = append(cfg.Env[:len(cfg.Env):len(cfg.Env)], "XDG_CONFIG_HOME="+home)
+		return cfg
+	}
+	unshare := needsNamespace(t)
+	exe, err := os.Executable()
+	must(t, err)
+	cfg.SignerCommand = []string{unshare, "-m", "sh", "-c", `mount --make-rprivate / && mount --bind "$0" /usr/share/p11-kit/modules && exec "$@"`, modules, exe, signer}
 	return cfg
+}
+
+// needsNamespace is the command that gives a process mounts of its own.
+func needsNamespace(t testing.TB) string {
+	t.Helper()
+	unshare := needsCommand(t, "unshare", "util-linux")
+	if out, err := exec.CommandContext(t.Context(), unshare, "-m", "true").CombinedOutput(); err != nil {
+		t.Skipf("this module lives at fixed paths, and here are no mount namespaces: %v: %s", err, out)
+	}
+	return unshare
 }
 
 // P11KitRemote is SoftHSM in another process, at the other end of a unix socket: one module for each connection, as with a token on the network.
@@ -108,9 +124,9 @@ func CamlCrush(t testing.TB) hsm.Config {
 	server := needsCommand(t, "pkcs11proxyd", "caml-crush-server")
 	cfg := SoftHSM(t)
 	conf, filter, socket := filepath.Join(cfg.Dir, "crush.conf"), filepath.Join(cfg.Dir, "filter.conf"), filepath.Join(cfg.Dir, "crush")
-	must(t, os.WriteFile(filter, []byte("debug = 0\nwrap_unwrap_key_type = false\n"), 0o600))
+	must(t, os.WriteFile(filter, []byte("debug = 0\nmodules = [(\"softhsm\", \""+cfg.Module+"\")]\nlog_subchannel = filter\n"), 0o600))
 	must(t, os.WriteFile(conf, []byte(fmt.Sprintf(`netplex {
-  controller { max_level = "critical"; logging { type = "stderr"; }; };
+  controller { max_level = "crit"; logging { type = "stderr"; }; };
   service { name = "PKCS#11 Filtering Proxy";
     protocol { name = "rpc_pkcs11"; tcp_nodelay = true; address { type = "local"; path = "%s"; }; };
     processor { type = "rpc_pkcs11"; libnames = "softhsm:%s"; filter_config = "%s"; };
@@ -156,17 +172,13 @@ func OpenCryptoki(t testing.TB) hsm.Config {
 	t.Helper()
 	module := needs(t, "libopencryptoki0", "/usr/lib/*/libopencryptoki.so.0", "/usr/lib64/opencryptoki/libopencryptoki.so.0")
 	needsCommand(t, "pkcsslotd", "opencryptoki")
-	unshare, enter, tool := needsCommand(t, "unshare", "util-linux"), needsCommand(t, "nsenter", "util-linux"), needsCommand(t, "pkcs11-tool", "opensc")
 	if os.Geteuid() != 0 {
 		t.Skip("opencryptoki lives at fixed paths: only root can give it others")
 	}
+	unshare, enter, tool := needsNamespace(t), needsCommand(t, "nsenter", "util-linux"), needsCommand(t, "pkcs11-tool", "opensc")
 	dir := t.TempDir()
 	script := filepath.Join(dir, "start")
 	must(t, os.WriteFile(script, []byte(ockScript), 0o700))
-	out, err := exec.CommandContext(t.Context(), unshare, "-m", "true").CombinedOutput()
-	if err != nil {
-		t.Skipf("opencryptoki needs a mount namespace of its own: %v: %s", err, out)
-	}
 	started := daemon(t, nil, unshare, "-m", "-i", "sh", script, dir)
 	inside := []string{enter, "-m", "-i", "-t", fmt.Sprint(started), "--"}
 	exe, err := os.Executable()

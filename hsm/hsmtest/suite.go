@@ -13,6 +13,7 @@ import (
 	"crypto/x509"
 	"encoding/pem"
 	"errors"
+	"log/slog"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -236,15 +237,19 @@ func (s *suite) killed(t *testing.T) {
 			}
 		})
 	}
-	kills := 0
-	for kills < 5 {
-		<-time.After(100 * time.Millisecond)
-		if pids := s.signers(t); len(pids) > 0 {
-			if err := syscall.Kill(pids[kills%len(pids)], syscall.SIGKILL); err != nil && !errors.Is(err, syscall.ESRCH) {
-				t.Fatal(err)
-			}
-			kills++
+	// Only those that are ready: SoftHSM writes its token's file at every login, and a kill in that moment is the token's end.
+	const kills = 5
+	want := token.Reports()[0].Processes
+	for n := range kills {
+		var pids []int
+		waitUntil(t, "the signers are ready", func() bool {
+			pids = s.signers(t)
+			return len(pids) == want && token.Stats().Signers == want
+		})
+		if err := syscall.Kill(pids[n%want], syscall.SIGKILL); err != nil {
+			t.Fatal(err)
 		}
+		<-time.After(50 * time.Millisecond)
 	}
 	cancel()
 	load.Wait()
@@ -320,13 +325,19 @@ func (s *suite) wrongPIN(t *testing.T) {
 
 func openToken(t testing.TB, cfg hsm.Config) *hsm.Token {
 	t.Helper()
-	token, err := hsm.Open(t.Context(), cfg)
+	cfg.Log = slog.New(slog.NewTextHandler(t.Output(), nil))
+	ctx, cancel := context.WithTimeout(t.Context(), patience)
+	defer cancel()
+	token, err := hsm.Open(ctx, cfg)
 	if err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { token.Close() })
 	return token
 }
+
+// patience is how long anything may take that needs the token.
+const patience = 15 * time.Second
 
 func getKey(t testing.TB, token *hsm.Token, label string) *hsm.Key {
 	t.Helper()
@@ -341,7 +352,9 @@ func signAll(t testing.TB, key *hsm.Key, n int) {
 	for i := range tbs {
 		tbs[i] = []byte("to be signed " + rand.Text())
 	}
-	sigs, errs := key.Sign(t.Context(), "device", tbs)
+	ctx, cancel := context.WithTimeout(t.Context(), patience)
+	defer cancel()
+	sigs, errs := key.Sign(ctx, "device", tbs)
 	for i := range tbs {
 		if errs[i] != nil {
 			t.Errorf("item %d of %d: %v", i, n, errs[i])

@@ -42,7 +42,7 @@ func openPKCS11(cfg start) (t *pkcs11Token, err error) {
 		t.raw.Destroy()
 		return nil, err
 	}
-	if t.c11 == nil { // login and handles last as long as a session does
+	if t.c11 == nil || t.apart { // login and handles last as long as a session does
 		if t.own, err = t.raw.OpenSession(t.slot, sessionFlags); err != nil {
 			t.close()
 			return nil, tokenFailure("open a session", err)
@@ -56,7 +56,7 @@ const sessionFlags = pkcs11.CKF_SERIAL_SESSION | pkcs11.CKF_RW_SESSION
 // initialize calls C_Initialize and finds the slot: through crypto11, or without it where it cannot be used: it gives a module no arguments, it ends at
 // the first slot whose token does not answer, and of two sessions in all it would leave none for a ceremony's own work.
 func (t *pkcs11Token) initialize() error {
-	if t.cfg.InitArgs != "" || t.cfg.Ceremony && t.cfg.Sessions > 0 && t.cfg.Sessions < kept+2 {
+	if t.cfg.InitArgs != "" || t.tooFew(t.cfg.Sessions) {
 		return t.initializeRaw()
 	}
 	c := crypto11.Config{TokenLabel: t.cfg.Token}
@@ -70,7 +70,7 @@ func (t *pkcs11Token) initialize() error {
 	}
 	if err == nil {
 		err = t.findSlot()
-		if n := t.sessions(); err != nil || t.picks(c) && !(t.cfg.Ceremony && n > 0 && n < kept+2) {
+		if err != nil || t.picks(c) && !t.tooFew(t.sessions()) {
 			return t.closeAfter(err)
 		}
 		t.close11()
@@ -79,7 +79,7 @@ func (t *pkcs11Token) initialize() error {
 	if err := t.initializeRaw(); err != nil {
 		return err
 	}
-	if n := t.sessions(); t.cfg.Ceremony && n > 0 && n < kept+2 {
+	if t.tooFew(t.sessions()) {
 		return nil
 	}
 	slot := int(t.slot)
@@ -90,6 +90,18 @@ func (t *pkcs11Token) initialize() error {
 		return t.initializeRaw()
 	}
 	return t.closeAfter(t.findSlot())
+}
+
+// tooFew reports whether so many sessions in all are not enough for crypto11, which never gives one back: at a ceremony, keys are made between signatures.
+func (t *pkcs11Token) tooFew(sessions int) bool {
+	needs := kept + 1
+	if t.cfg.Ceremony {
+		needs++
+	}
+	if t.apart {
+		needs++
+	}
+	return sessions > 0 && sessions < needs
 }
 
 // configure opens the token with crypto11. A module may have a life of its own for each C_GetFunctionList, as p11-kit's have: then it is initialised for

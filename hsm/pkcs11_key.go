@@ -216,7 +216,7 @@ func (t *pkcs11Token) kindOf(alg Algorithm) (k pairKind, err error) {
 	} else {
 		return k, &failure{Code: codeUnfit, Text: fmt.Sprintf("algorithm %q is none of p256, p384, rsa2048, rsa3072, rsa4096", alg)}
 	}
-	if !t.offers(k.mechanism, k.sign) {
+	if !t.offers(k.mechanism, k.sign) && !(k.keyType == pkcs11.CKK_RSA && t.offers(k.mechanism, pkcs11.CKM_SHA256_RSA_PKCS)) {
 		return k, &failure{Code: codeUnfit, Text: fmt.Sprintf("this token makes no %s keys: it does not offer the mechanisms %s", alg, mechanismNames[k.mechanism])}
 	}
 	bits, largest := rsaBits[alg], t.largest(k.mechanism)

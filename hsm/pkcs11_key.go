@@ -166,9 +166,10 @@ func (t *pkcs11Token) generate(label string, alg Algorithm) (crypto.PublicKey, e
 		if _, err := rand.Read(ref.id); err != nil {
 			return err
 		}
-		public, _, err := t.makePair(s, kind, ref)
+		public, private, err := t.makePair(s, kind, ref)
 		if err == nil {
 			made = t.publicOf(s, public)
+			t.narrow(s, private)
 		}
 		return err
 	})
@@ -276,6 +277,15 @@ func (t *pkcs11Token) makePair(s pkcs11.SessionHandle, k pairKind, ref keyRef) (
 		}
 	}
 	return public, private, err
+}
+
+// narrow takes from a new key what the template could not say. Where the module refuses that too, the gate refuses the key.
+func (t *pkcs11Token) narrow(s pkcs11.SessionHandle, key pkcs11.ObjectHandle) {
+	for _, use := range []uint{pkcs11.CKA_DECRYPT, pkcs11.CKA_UNWRAP, pkcs11.CKA_DERIVE} {
+		if v := t.attribute(s, key, use); len(v) == 1 && v[0] != 0 {
+			t.raw.SetAttributeValue(s, key, []*pkcs11.Attribute{pkcs11.NewAttribute(use, false)})
+		}
+	}
 }
 
 // templateCodes are what modules say of a template that they do not take.

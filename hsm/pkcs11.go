@@ -9,7 +9,6 @@ import (
 	"runtime"
 	"slices"
 	"strings"
-	"sync/atomic"
 	"unsafe"
 
 	"github.com/ThalesIgnite/crypto11"
@@ -25,7 +24,7 @@ type pkcs11Token struct {
 	own   pkcs11.SessionHandle
 	slot  uint
 	pool  chan pkcs11.SessionHandle // idle sessions of rawKey
-	held  atomic.Int32              // sessions that crypto11's pool has open already
+	by    crypto11.Config           // how c11 was told to find the token
 	apart bool                      // the module has a life of its own for raw
 }
 
@@ -92,33 +91,53 @@ func (t *pkcs11Token) initialize() error {
 	return t.closeAfter(t.findSlot())
 }
 
-// tooFew reports whether so many sessions in all are not enough for crypto11, which never gives one back: at a ceremony, keys are made between signatures.
+// tooFew reports whether so many sessions in all are not enough for crypto11, which never gives one back: at a ceremony,
+// keys are made between signatures. Where the module has two lives, it would take them twice.
 func (t *pkcs11Token) tooFew(sessions int) bool {
 	needs := kept + 1
 	if t.cfg.Ceremony {
 		needs++
 	}
-	if t.apart {
-		needs++
-	}
-	return sessions > 0 && sessions < needs
+	return sessions > 0 && (sessions < needs || t.apart)
 }
 
-// configure opens the token with crypto11. A module may have a life of its own for each C_GetFunctionList, as p11-kit's have: then it is initialised for
-// us too.
+// configure opens the token with crypto11. Its pool opens all the sessions it may, one after another, however few are used at a time: it begins with one,
+// and reserve gives it as many as there are lanes. A module may have a life of its own for each C_GetFunctionList, as p11-kit's have: then it is
+// initialised for us too, and the pool cannot be changed later.
 func (t *pkcs11Token) configure(c crypto11.Config) error {
-	c.Path, c.MaxSessions, c.LoginNotSupported = t.cfg.Module, kept+maxLanes, true // we log in: the PIN rule comes first
-	if n := t.cfg.Sessions; n > 0 {
-		c.MaxSessions = min(max(n/max(t.cfg.Signers, 1), kept+1), c.MaxSessions)
-	}
+	c.Path, c.MaxSessions, c.LoginNotSupported = t.cfg.Module, kept+1, true // we log in: the PIN rule comes first
 	var err error
+	t.by = c
 	if t.c11, err = crypto11.Configure(&c); err != nil {
 		t.c11 = nil
 		return err
 	}
-	if _, err := t.raw.GetSlotList(true); errors.Is(err, pkcs11.Error(pkcs11.CKR_CRYPTOKI_NOT_INITIALIZED)) {
-		t.apart = t.raw.Initialize() == nil
+	if _, err := t.raw.GetSlotList(true); !errors.Is(err, pkcs11.Error(pkcs11.CKR_CRYPTOKI_NOT_INITIALIZED)) {
+		return nil
 	}
+	t.close11()
+	c.MaxSessions = kept + maxLanes
+	if t.c11, err = crypto11.Configure(&c); err != nil {
+		t.c11 = nil
+		return err
+	}
+	t.apart = t.raw.Initialize() == nil
+	return nil
+}
+
+// widen gives crypto11's pool as many sessions as there are lanes. The new context shares the old one's login.
+func (t *pkcs11Token) widen(lanes int) error {
+	if t.c11 == nil || t.apart || lanes <= 1 {
+		return nil
+	}
+	c := t.by
+	c.MaxSessions = kept + lanes
+	wide, err := crypto11.Configure(&c)
+	if err != nil {
+		return tokenFailure("open token", err)
+	}
+	t.c11.Close() // fails where a session is gone: whoever signs next has that error
+	t.c11 = wide
 	return nil
 }
 
@@ -271,20 +290,24 @@ func (t *pkcs11Token) sessions() int {
 // reserve makes sure that there are sessions for so many lanes, and says how many there are: those of a process that was killed may linger in the
 // token. Where no limit is known nothing is tried.
 func (t *pkcs11Token) reserve(lanes int) (int, error) {
-	if t.sessions() == 0 {
-		return lanes, nil
-	}
-	free := int(t.held.Load())
-	var err error
-	for free < lanes && err == nil {
-		var s pkcs11.SessionHandle
-		if s, err = t.raw.OpenSession(t.slot, sessionFlags); err == nil {
-			free++
-			defer t.raw.CloseSession(s)
+	if t.sessions() > 0 {
+		var err error
+		if lanes, err = t.count(lanes); lanes == 0 {
+			return 0, tokenFailure("open a session to sign with", err)
 		}
 	}
-	if free == 0 {
-		return 0, tokenFailure("open a session to sign with", err)
+	return lanes, t.widen(lanes)
+}
+
+// count opens so many sessions, if it can, and closes them.
+func (t *pkcs11Token) count(lanes int) (free int, err error) {
+	for free < lanes {
+		s, err := t.raw.OpenSession(t.slot, sessionFlags)
+		if err != nil {
+			return free, err
+		}
+		defer t.raw.CloseSession(s) // they were for counting
+		free++
 	}
 	return free, nil
 }

@@ -23,6 +23,7 @@ type keyRef struct {
 	handle pkcs11.ObjectHandle
 	label  string
 	id     []byte
+	paired bool // there is a public key with this CKA_ID: what crypto11 wants beside a private one
 }
 
 // find finds the one private key with a label, and everything that the gate wants to know of it.
@@ -36,6 +37,10 @@ func (t *pkcs11Token) find(label string) (ref keyRef, f facts, err error) {
 			return &failure{Code: codeNoKey, Text: fmt.Sprintf("%d keys with the label %s in the token", len(handles), label)}
 		}
 		ref = keyRef{handle: handles[0], label: label, id: t.attribute(s, handles[0], pkcs11.CKA_ID)}
+		if len(ref.id) > 0 {
+			halves, err := t.search(s, pkcs11.NewAttribute(pkcs11.CKA_CLASS, pkcs11.CKO_PUBLIC_KEY), pkcs11.NewAttribute(pkcs11.CKA_ID, ref.id))
+			ref.paired = err == nil && len(halves) > 0
+		}
 		f = t.facts(s, ref)
 		return nil
 	})

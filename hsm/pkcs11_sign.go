@@ -22,8 +22,7 @@ import (
 // signerFor is the key as crypto11 signs with it; as rawKey where crypto11 cannot: it has not opened the token, or does not find the public half that it
 // wants beside every private key.
 func (t *pkcs11Token) signerFor(k keyRef, public crypto.PublicKey) (crypto.Signer, error) {
-	if t.c11 != nil && len(k.id) > 0 {
-		t.held.Store(1) // the pool keeps the session that looks
+	if t.c11 != nil && k.paired {
 		pairs, err := t.c11.FindKeyPairs(k.id, []byte(k.label))
 		if err == nil && len(pairs) == 1 {
 			return t.hashing(pairs[0], k, public), nil

@@ -141,18 +141,20 @@ func (s *signer) open(talk *net.UnixConn) (ready *TokenReport, err error) {
 	} else if !s.cfg.Ceremony {
 		r.Measured = s.token.measure()
 	}
-	for _, k := range checked { // from here on crypto11 keeps a session more: a token with two in all has none left to look around with
-		if err := s.addKey(k); err != nil {
-			return nil, err
-		}
-	}
 	l := resources{cores: runtime.NumCPU(), signers: s.cfg.Signers, sessions: r.Sessions, measured: r.Measured}.plan()
 	if s.cfg.Ceremony {
 		l = layout{Processes: 1, Lanes: 1}
 	}
 	r.Processes = l.Processes
-	r.Lanes, err = s.token.reserve(l.Lanes)
-	return r, err
+	if r.Lanes, err = s.token.reserve(l.Lanes); err != nil {
+		return nil, err
+	}
+	for _, k := range checked { // from here on the sessions are crypto11's: a token with two in all has none left to look around with
+		if err := s.addKey(k); err != nil {
+			return nil, err
+		}
+	}
+	return r, nil
 }
 
 // logIn asks the keeper for the PIN: it decides by what the token said of its logins, and notes the try first.

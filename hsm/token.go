@@ -121,8 +121,11 @@ func (t *Token) WaitReady(ctx context.Context) error {
 	defer look.Stop()
 	for {
 		err := t.Ready()
-		if err == nil || t.failed() {
-			return err
+		if err == nil {
+			return nil
+		}
+		if t.failed() {
+			return t.Ready() // err may be from before
 		}
 		select {
 		case <-look.C:

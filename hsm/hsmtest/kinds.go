@@ -128,7 +128,7 @@ func CamlCrush(t testing.TB) hsm.Config {
 	must(t, os.WriteFile(conf, []byte(fmt.Sprintf(`netplex {
   controller { max_level = "crit"; logging { type = "stderr"; }; };
   service { name = "PKCS#11 Filtering Proxy";
-    protocol { name = "rpc_pkcs11"; tcp_nodelay = true; address { type = "local"; path = "%s"; }; };
+    protocol { name = "rpc_pkcs11"; address { type = "local"; path = "%s"; }; };
     processor { type = "rpc_pkcs11"; libnames = "softhsm:%s"; filter_config = "%s"; };
     workload_manager { type = "dynamic"; max_jobs_per_thread = 1; min_free_jobs_capacity = 1; max_free_jobs_capacity = 1; max_threads = 100; };
   }

@@ -28,7 +28,7 @@ func (t *pkcs11Token) signerFor(k keyRef, public crypto.PublicKey) (crypto.Signe
 			return t.hashing(pairs[0], k, public), nil
 		}
 		var code pkcs11.Error
-		if errors.As(err, &code) {
+		if errors.As(err, &code) && !says(err, pkcs11.CKR_ATTRIBUTE_TYPE_INVALID, pkcs11.CKR_ATTRIBUTE_SENSITIVE) { // it wants to see the public half
 			return nil, tokenFailure("find key "+k.label, err)
 		}
 	}

@@ -117,30 +117,6 @@ func Spy(t testing.TB) hsm.Config {
 	return cfg
 }
 
-// CamlCrush is SoftHSM behind a proxy over a unix socket, with a client library of its own.
-func CamlCrush(t testing.TB) hsm.Config {
-	t.Helper()
-	client := needs(t, "caml-crush-clients", "/usr/lib/*/caml-crush/libp11clientunix.so")
-	server := needsCommand(t, "pkcs11proxyd", "caml-crush-server")
-	cfg := SoftHSM(t)
-	conf, filter, socket := filepath.Join(cfg.Dir, "crush.conf"), filepath.Join(cfg.Dir, "filter.conf"), filepath.Join(cfg.Dir, "crush")
-	must(t, os.WriteFile(filter, []byte("debug = 0\nmodules = [(\"softhsm\", \""+cfg.Module+"\")]\nlog_subchannel = filter\n"), 0o600))
-	must(t, os.WriteFile(conf, []byte(fmt.Sprintf(`netplex {
-  controller { max_level = "crit"; logging { type = "stderr"; }; };
-  service { name = "PKCS#11 Filtering Proxy";
-    protocol { name = "rpc_pkcs11"; address { type = "local"; path = "%s"; }; };
-    processor { type = "rpc_pkcs11"; libnames = "softhsm:%s"; filter_config = "%s"; };
-    workload_manager { type = "dynamic"; max_jobs_per_thread = 1; min_free_jobs_capacity = 1; max_free_jobs_capacity = 1; max_threads = 100; };
-  }
-}
-`, socket, cfg.Module, filter)), 0o600))
-	daemon(t, cfg.Env, server, "-fg", "-conf", conf)
-	waitUntil(t, "caml-crush listens", func() bool { return exists(socket) })
-	cfg.Module = client
-	cfg.Env = append(cfg.Env[:len(cfg.Env):len(cfg.Env)], "PKCS11PROXY_SOCKET_PATH="+socket, "PKCS11PROXY_LIBNAME=softhsm")
-	return cfg
-}
-
 // TPM2 is a TPM 2.0 in software behind its resource manager (the kernel's /dev/tpmrm0 does the same for a real one): no RSA above 3072 bits, a serial
 // number that all its tokens share, and keys that say they may decrypt.
 func TPM2(t testing.TB) hsm.Config {

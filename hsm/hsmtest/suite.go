@@ -111,7 +111,7 @@ func (s *suite) ceremony(t *testing.T) {
 			t.Errorf("use %s: %v", label, err)
 			continue
 		}
-		signAll(t, key, 3)
+		signAll(t, key, 2)
 		s.keys = append(s.keys, k)
 	}
 	if _, err := token.Public(t.Context(), "nobody"); !errors.Is(err, hsm.ErrNoKey) {
@@ -244,7 +244,7 @@ func (s *suite) killed(t *testing.T) {
 		})
 	}
 	// Only those that are ready: SoftHSM writes its token's file at every login, and a kill in that moment is the token's end.
-	const kills = 5
+	const kills = 3
 	want := token.Reports()[0].Processes
 	for n := range kills {
 		var pids []int

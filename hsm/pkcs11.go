@@ -63,6 +63,9 @@ func (t *pkcs11Token) initialize() error {
 		c = crypto11.Config{TokenSerial: t.cfg.Serial}
 	}
 	err := t.configure(c)
+	if f := (*failure)(nil); errors.As(err, &f) {
+		return f
+	}
 	var code pkcs11.Error
 	if errors.As(err, &code) && error(code) != err { // said of what it was doing: not of a slot it looked at
 		return tokenFailure("open token", err)
@@ -108,7 +111,7 @@ func (t *pkcs11Token) configure(c crypto11.Config) error {
 	c.Path, c.MaxSessions, c.LoginNotSupported = t.cfg.Module, kept+1, true // we log in: the PIN rule comes first
 	var err error
 	t.by = c
-	if t.c11, err = crypto11.Configure(&c); err != nil {
+	if t.c11, err = configure11(c); err != nil {
 		t.c11 = nil
 		return err
 	}
@@ -117,12 +120,22 @@ func (t *pkcs11Token) configure(c crypto11.Config) error {
 	}
 	t.close11()
 	c.MaxSessions = kept + maxLanes
-	if t.c11, err = crypto11.Configure(&c); err != nil {
+	if t.c11, err = configure11(c); err != nil {
 		t.c11 = nil
 		return err
 	}
 	t.apart = t.raw.Initialize() == nil
 	return nil
+}
+
+// configure11 is crypto11.Configure, which panics at a token with one session in all.
+func configure11(c crypto11.Config) (opened *crypto11.Context, err error) {
+	defer func() {
+		if why := recover(); why != nil {
+			err = &failure{Code: codeModule, Text: fmt.Sprintf("the token has fewer than two sessions in all, and certmill needs two (crypto11: %v)", why)}
+		}
+	}()
+	return crypto11.Configure(&c)
 }
 
 // widen gives crypto11's pool as many sessions as there are lanes. The new context shares the old one's login.
@@ -132,7 +145,7 @@ func (t *pkcs11Token) widen(lanes int) error {
 	}
 	c := t.by
 	c.MaxSessions = kept + lanes
-	wide, err := crypto11.Configure(&c)
+	wide, err := configure11(c)
 	if err != nil {
 		return tokenFailure("open token", err)
 	}

@@ -17,7 +17,7 @@ import (
 
 // Every kind of token that can be had here goes through the same suite.
 func TestKinds(t *testing.T) {
-	some := []hsm.Algorithm{hsm.P256, hsm.RSA2048} // of modules that stand in front of another
+	some := []hsm.Algorithm{hsm.P256} // of modules that stand in front of another
 	for _, k := range []struct {
 		name string
 		only []hsm.Algorithm
@@ -191,6 +191,15 @@ func TestSessionsWithinTheBudget(t *testing.T) {
 		if p.Sessions > 1+lanes {
 			t.Errorf("process %d has %d sessions for %d lanes", pid, p.Sessions, lanes)
 		}
+	}
+}
+
+// A token with one session in all is refused in words: crypto11 panicked.
+func TestOneSessionInAll(t *testing.T) {
+	cfg, f := hsmtest.Faulty(t, hsmtest.SoftHSM(t))
+	f.LimitSessions(1, 0)
+	if _, err := hsm.Open(t.Context(), cfg); err == nil || !strings.Contains(err.Error(), "certmill needs two") {
+		t.Errorf("error %v", err)
 	}
 }
 

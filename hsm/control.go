@@ -15,11 +15,12 @@ import (
 
 // order is what the daemon tells the keeper.
 type order struct {
-	Start   *start // first, once
-	Kill    int    // process id of a signer that is out of service: end it and start another
-	Hung    bool   // … it does not answer: no time for it to close its sessions
-	Useless bool   // … it never made a good signature: as if it had not started
-	Another bool   // start one more signer: of an examination only
+	Start   *start    // first, once
+	Kill    int       // process id of a signer that is out of service: end it and start another
+	Hung    bool      // … it does not answer: no time for it to close its sessions
+	Key     *startKey // ceremony: signers to come know it from their start
+	Useless bool      // … it never made a good signature: as if it had not started
+	Another bool      // start one more signer: of an examination only
 }
 
 // start is everything a keeper, and later a signer, must know. It is fixed for the keeper's life.

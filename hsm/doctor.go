@@ -142,8 +142,8 @@ func (d *visit) close() error {
 		l.conn.Close()
 	}
 	d.keeper.control.Close()
-	d.keeper.logs.Wait()
 	d.keeper.wait() // how it ended says nothing that was not said
+	d.keeper.logs.Wait()
 	return nil
 }
 
@@ -276,6 +276,7 @@ type doctorKeeper struct {
 
 // runDoctor starts one signer, and others as they are ordered. What fails after a login was tried is not tried again.
 func (k *nursery) runDoctor() error {
+	defer close(k.stopped)
 	defer k.retireAll()
 	if !k.start.NoLogin {
 		k.secret, k.source, k.doctor.unread = readPIN(k.start.PIN)
@@ -313,9 +314,11 @@ func (k *nursery) awaitOrder() bool {
 		select {
 		case pid := <-k.ended:
 			delete(k.signers, pid)
-		case o, open := <-k.orders:
-			if !open || o.Another {
-				return open
+		case <-k.gone:
+			return false
+		case o := <-k.orders:
+			if o.Another {
+				return true
 			}
 		}
 	}

@@ -384,3 +384,22 @@ func BenchmarkSign(b *testing.B) {
 		})
 	}
 }
+
+// A ceremony goes on when its signer, or its keeper, is replaced: the key of Use is known to the next one.
+func TestCeremonyOutlivesItsSigner(t *testing.T) {
+	cfg, public := newKey(t, hsm.P256)
+	cfg.Ceremony, cfg.Keys = true, nil
+	token := open(t, cfg)
+	key, err := token.Use(t.Context(), hsm.KeyConfig{Label: "ca-g1", Public: public})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for range 2 {
+		for _, pid := range descendants(t) {
+			if err := syscall.Kill(pid, syscall.SIGKILL); err != nil && !errors.Is(err, syscall.ESRCH) {
+				t.Fatal(err)
+			}
+			signAndVerify(t, key, public, 1)
+		}
+	}
+}

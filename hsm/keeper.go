@@ -124,6 +124,9 @@ func (k *nursery) run() error {
 		case <-k.gone:
 			return nil
 		case o := <-k.orders:
+			if o.Key != nil {
+				k.start.Keys = append(k.start.Keys, *o.Key)
+			}
 			if c := k.signers[o.Kill]; c != nil {
 				c.retire(o.Hung)
 				if o.Useless && again == nil {

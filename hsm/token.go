@@ -241,7 +241,7 @@ func (t *Token) ask(ctx context.Context, op byte, kind, label string) (crypto.Pu
 	return x509.ParsePKIXPublicKey(s.results[0])
 }
 
-// Use adds a key to those the signer signs with. Ceremony only: there one signer runs, and it knows the key until it ends.
+// Use adds a key to those the signer signs with. Ceremony only: there one signer runs.
 func (t *Token) Use(ctx context.Context, k KeyConfig) (*Key, error) {
 	if !t.cfg.Ceremony {
 		return nil, fmt.Errorf("%w: the token was not opened for a ceremony", ErrRefused)
@@ -256,6 +256,9 @@ func (t *Token) Use(ctx context.Context, k KeyConfig) (*Key, error) {
 	}
 	if s.errs[0] != nil {
 		return nil, s.errs[0]
+	}
+	for _, m := range t.members {
+		m.addKey(k)
 	}
 	return &Key{token: t, index: binary.BigEndian.Uint16(s.results[0]), public: k.Public}, nil
 }

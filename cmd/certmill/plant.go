@@ -136,7 +136,7 @@ func (p *plant) openTokens(ctx context.Context, records []issuer.CARecord) error
 		hc.Keys, hc.Log = k, p.log
 		t := hsm.Start(ctx, hc)
 		p.tokens[name] = t
-		if err := t.WaitReady(ctx); errors.Is(err, hsm.ErrUnavailable) && !noModule(hc) {
+		if err := ready(ctx, t); errors.Is(err, hsm.ErrUnavailable) && !noModule(hc) && ctx.Err() == nil {
 			p.log.Error("the token is away: what is stored is answered, nothing is signed until it is there", "token", name, "err", err)
 		} else if err != nil {
 			return tokenError(hc, err)
@@ -178,8 +178,14 @@ func openToken(ctx context.Context, hc hsm.Config) (*hsm.Token, error) {
 	return t, nil
 }
 
-// tokenPatience is how long a person waits for a token.
+// tokenPatience is how long a person, or a service that starts, waits for a token.
 const tokenPatience = 10 * time.Second
+
+func ready(ctx context.Context, t *hsm.Token) error {
+	ctx, cancel := context.WithTimeout(ctx, tokenPatience)
+	defer cancel()
+	return t.WaitReady(ctx)
+}
 
 // tokenError gives a token's failures their exit codes. What a restart would only repeat is exitConfig.
 func tokenError(hc hsm.Config, err error) error {

@@ -5,6 +5,7 @@ package hsm
 import (
 	"errors"
 	"fmt"
+	"io"
 	"net"
 	"os"
 	"os/exec"
@@ -222,6 +223,7 @@ func (k *nursery) introduce(talk *net.UnixConn) (*TokenReport, *failure) {
 		return nil, asFailure(err)
 	}
 	asked := pinMemory{}
+	var memory io.Closer // locked before the first question is answered
 	for {
 		var r report
 		if _, err := receive(talk, &r); err != nil {
@@ -229,6 +231,13 @@ func (k *nursery) introduce(talk *net.UnixConn) (*TokenReport, *failure) {
 		}
 		switch {
 		case r.Asks != nil:
+			if memory == nil {
+				var err error
+				if memory, err = lockMemory(k.start.PINMemory); err != nil {
+					return nil, asFailure(err)
+				}
+				defer memory.Close()
+			}
 			var p permit
 			if asked, p.Denied = k.permit(*r.Asks); p.Denied == nil {
 				p = k.doctor.permit(k.secret)
@@ -244,6 +253,22 @@ func (k *nursery) introduce(talk *net.UnixConn) (*TokenReport, *failure) {
 			return nil, asFailure(errProtocol)
 		}
 	}
+}
+
+// lockMemory keeps other keepers of the same token (a second service, hsm doctor) from a login until the outcome of this one is noted. The lock ends with
+// the file, and with the process.
+func lockMemory(path string) (io.Closer, error) {
+	if path == "" {
+		return io.NopCloser(nil), nil
+	}
+	f, err := os.OpenFile(path+".lock", os.O_CREATE|os.O_RDWR, 0o600)
+	if err != nil {
+		return nil, fmt.Errorf("PIN memory: %w", err)
+	}
+	if err := syscall.Flock(int(f.Fd()), syscall.LOCK_EX); err != nil {
+		return nil, fmt.Errorf("PIN memory %s: lock: %w", path, errors.Join(err, f.Close()))
+	}
+	return f, nil
 }
 
 // permit holds the PIN rule against what a signer found, and notes the try before it is made.

@@ -123,11 +123,10 @@ func (p *plant) openTokens(ctx context.Context, records []issuer.CARecord) error
 	keys := make(map[string][]hsm.KeyConfig)
 	for _, r := range records {
 		if kinds := signingKinds(r); kinds != nil {
-			k, err := keyConfig(r, kinds, p.allowance(r))
+			k, err := p.cfg.keyConfig(r, kinds, p.allowance(r))
 			if err != nil {
 				return err
 			}
-			k.Backup, k.Waivers = hsm.Backup(r.Backup), p.cfg.waivers(r.Token, r.Label)
 			keys[r.Token] = append(keys[r.Token], k)
 		}
 	}
@@ -142,7 +141,7 @@ func (p *plant) openTokens(ctx context.Context, records []issuer.CARecord) error
 		hc.Keys, hc.Log = k, p.log
 		t := hsm.Start(ctx, hc)
 		p.tokens[name] = t
-		if err := t.WaitReady(ctx); errors.Is(err, hsm.ErrUnavailable) && !noModule(hc) {
+		if err := ready(ctx, t); errors.Is(err, hsm.ErrUnavailable) && !noModule(hc) && ctx.Err() == nil {
 			p.log.Error("the token is away: what is stored is answered, nothing is signed until it is there", "token", name, "err", err)
 		} else if err != nil {
 			return tokenError(hc, err)
@@ -184,8 +183,14 @@ func openToken(ctx context.Context, hc hsm.Config) (*hsm.Token, error) {
 	return t, nil
 }
 
-// tokenPatience is how long a person waits for a token.
+// tokenPatience is how long a person, or a service that starts, waits for a token.
 const tokenPatience = 10 * time.Second
+
+func ready(ctx context.Context, t *hsm.Token) error {
+	ctx, cancel := context.WithTimeout(ctx, tokenPatience)
+	defer cancel()
+	return t.WaitReady(ctx)
+}
 
 // tokenError gives a token's failures their exit codes. What a restart would only repeat is exitConfig.
 func tokenError(hc hsm.Config, err error) error {
@@ -224,8 +229,8 @@ func (p *plant) allowance(r issuer.CARecord) ca.Allowance {
 // maxPolicy is what one key's policy may take of the packet in which a keeper learns of all of them (128 KiB, in base64).
 const maxPolicy = 32 << 10
 
-// keyConfig tells the signer processes which key it is, what it may sign, and with what every signature is verified.
-func keyConfig(r issuer.CARecord, kinds []string, devices ca.Allowance) (hsm.KeyConfig, error) {
+// keyConfig tells the signer processes which key it is, what it may sign, with what every signature is verified, and what the gate has to know.
+func (c *Config) keyConfig(r issuer.CARecord, kinds []string, devices ca.Allowance) (hsm.KeyConfig, error) {
 	cert, err := x509.ParseCertificate(r.Certificate)
 	if err != nil {
 		return hsm.KeyConfig{}, fmt.Errorf("certificate of CA %s: %w", r.Name, err)
@@ -239,7 +244,7 @@ func keyConfig(r issuer.CARecord, kinds []string, devices ca.Allowance) (hsm.Key
 		err = fail(exitConfig, "let new profiles keep the alt_names and extensions of old ones where they can",
 			"the names and extensions of all profiles, and of those that orders keep, take %d bytes to describe to the signers of CA %s, at most %d", len(policy), r.Name, maxPolicy)
 	}
-	return hsm.KeyConfig{Label: r.Label, Public: cert.PublicKey, Policy: policy}, err
+	return hsm.KeyConfig{Label: r.Label, Public: cert.PublicKey, Policy: policy, Backup: hsm.Backup(r.Backup), Waivers: c.waivers(r.Token, r.Label)}, err
 }
 
 // authorities joins the CAs to their keys. Without a token a CA can prepare, and Sign answers hsm.ErrUnavailable.

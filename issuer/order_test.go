@@ -216,6 +216,18 @@ func TestOrderKeepsItsProfile(t *testing.T) {
 	}
 }
 
+// Until device lists carry attributes, an order whose devices could never have a certificate is refused when it is made.
+func TestOrderWithAttributesIsRefused(t *testing.T) {
+	p, _ := readyPlant(t, 10)
+	p.stop()
+	p.profiles[0] = p.profile(string(ca.DefaultProfile(ca.KindDevice)) + "\nattributes: {hardware: '[A-Z]{1,8}'}\n")
+	p.start()
+	_, err := p.CreateOrder(p.Context(), OrderSpec{Product: "demo", Profile: "device", Quantity: 1}, "test")
+	if !errors.Is(err, ErrInvalid) || !strings.Contains(err.Error(), "wants hardware of every device") {
+		t.Fatalf("error %v", err)
+	}
+}
+
 // The manifest of each of two orders that run side by side, over several stretches, in the order of signing.
 func TestManifest(t *testing.T) {
 	p, o := readyPlant(t, 3000)

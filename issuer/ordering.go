@@ -77,6 +77,9 @@ func (i *Issuer) checkOrder(s OrderSpec, by string) (orderEntry, *ca.Profile, er
 	if p.Kind() != ca.KindDevice {
 		return e, nil, fmt.Errorf("profile %s is for kind %s, an order makes devices: %w", s.Profile, p.Kind(), ErrInvalid)
 	}
+	if names := p.Attributes(); len(names) > 0 { // until device lists carry them (device.prepare, ca.Issuance.Attributes)
+		return e, nil, fmt.Errorf("profile %s wants %s of every device, which device lists do not carry yet: %w", p.Name(), strings.Join(names, ", "), ErrInvalid)
+	}
 	e.ProfileHash = p.Hash()
 	var err error
 	if e.CA, err = i.orderCA(s.CA, p); err != nil {

@@ -104,6 +104,9 @@ type quickstart struct {
 }
 
 func (e *env) quickstart(ctx context.Context, o quickOptions) error {
+	if err := needTokens(); err != nil {
+		return err
+	}
 	q := &quickstart{e: e, o: o, began: time.Now(), tell: &teller{e: e}}
 	if err := q.enter(); err != nil {
 		return err

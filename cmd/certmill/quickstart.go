@@ -384,7 +384,7 @@ func (q *quickstart) issueDevices(ctx context.Context, admin *server.AdminClient
 	if err != nil {
 		return nil, err
 	}
-	cl, err := q.e.stationClientFile(q.path("stations/" + demoStation + "/station.yaml"))
+	cl, _, err := q.e.stationClientFile(q.path("stations/" + demoStation + "/station.yaml"))
 	if err != nil {
 		return nil, err
 	}

@@ -2,7 +2,9 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
+	"io/fs"
 
 	"github.com/certmill/certmill/issuer/client"
 )
@@ -26,7 +28,12 @@ func askSpooled(ctx context.Context, cl *client.Client, o issueOptions, r client
 		if err := cl.Replay(ctx, s); err != nil {
 			return a, nil, fmt.Errorf("kept in %s: %w", o.Spool, err)
 		}
-		if e, err = s.Find(e.Name); err != nil {
+		e, err = s.Find(e.Name)
+		if errors.Is(err, fs.ErrNotExist) { // another process has asked the same and taken the answer
+			a, err = cl.Issue(ctx, o.Order, r)
+			return a, func() error { return nil }, err
+		}
+		if err != nil {
 			return a, nil, err
 		}
 	}

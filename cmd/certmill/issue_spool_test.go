@@ -88,6 +88,46 @@ func TestSpoolThroughOutage(t *testing.T) {
 	}
 }
 
+// TestReplayKilled kills --replay again and again: in the end every request has one answer, in the order in which they were asked.
+func TestReplayKilled(t *testing.T) {
+	const devices = 60
+	p := newTestPlant(t)
+	p.serve()
+	p.station("line-1")
+	order := p.order(devices)
+	dir := t.TempDir()
+	s, err := client.OpenSpool(dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for i := range devices {
+		id := fmt.Sprintf("KILL-%d", i)
+		if _, err := s.Add(order, client.Request{DeviceID: id, CSR: newCSR(t, id)}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	kills := killUntilDone(t, filepath.Join(dir, "never"), "issue", "-c", filepath.Join(p.dir, "stations/line-1/station.yaml"), "--spool", dir, "--replay")
+	left, err := s.Waiting()
+	if err != nil || len(left) != 0 {
+		t.Errorf("%d still wait, %v", len(left), err)
+	}
+	all, err := s.Answered()
+	if err != nil || len(all) != devices {
+		t.Fatalf("%d answers, want %d, %v", len(all), devices, err)
+	}
+	for i, a := range all {
+		if want := fmt.Sprintf("KILL-%d", i); a.Line.Answer.DeviceID != want || a.Line.Answer.Certificate == "" {
+			t.Errorf("answer %d is for %s, want %s", i, a.Line.Answer.DeviceID, want)
+		}
+	}
+	a := p.admin()
+	defer a.Close()
+	if o, err := a.Order(t.Context(), order); err != nil || o.Issued != devices {
+		t.Errorf("the order counts %d, want %d, %v", o.Issued, devices, err)
+	}
+	t.Logf("%d requests, %d kills", devices, kills)
+}
+
 // waitLimit is how long a test waits for a process on a busy machine.
 const waitLimit = 20 * time.Second
 

@@ -112,8 +112,11 @@ func (s *Spool) Remove(name string) error {
 	return nil
 }
 
-// answer moves a request to its answer: the answer first.
+// answer moves a request to its answer: the answer first. What another process has answered and taken meanwhile stays away.
 func (s *Spool) answer(e Spooled, l Line) error {
+	if _, err := os.Stat(s.path(waiting, e.Name)); errors.Is(err, fs.ErrNotExist) {
+		return nil
+	}
 	e.Line = &l
 	text, err := json.Marshal(e)
 	if err != nil {

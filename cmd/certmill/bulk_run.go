@@ -37,7 +37,9 @@ func (r *bulkRun) all(ctx context.Context, cl *client.Client, o issueOptions) er
 	for range o.Parallel {
 		work.Go(func() {
 			for s := range jobs {
-				s.lines, s.err = ask(ctx, cl, o, s.batch)
+				if s.lines, s.err = ask(ctx, cl, o, s.batch); s.err == nil {
+					s.err = r.files.write(s.lines)
+				}
 				close(s.ready)
 			}
 		})

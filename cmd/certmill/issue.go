@@ -23,6 +23,7 @@ type issueOptions struct {
 	Key, PasswordFile  string
 	QR                 string
 	In, Rejects        string
+	Files, Keys        string
 	Resume             bool
 	Parallel           int
 	Spool              string
@@ -47,7 +48,7 @@ func newIssueCommand(e *env) *cobra.Command {
 			"and --replay sends it alone; late answers stand in the spool's folder answered/ until the same request takes them.\n\n" +
 			"Bulk: --in holds one request a line, as JSON ({\"device_id\",\"csr\",\"client_ref\",\"slot\"}) or CSV (device_id, csr or csr_file, …);\n" +
 			"--out gets one answer a line in the same order. Problems go to --rejects, or to --out where it is not given; then the exit code is 3.\n" +
-			"--resume goes on where an interrupted run stopped. Bulk needs no spool: --in is one.",
+			"--resume goes on where an interrupted run stopped. Bulk needs no spool: --in is one. --files writes a file in --format for each device too.",
 		Example: "  certmill issue -c stations/line-1/station.yaml --order O-1 --device DEMO-000001 --csr csr.pem --out cert.pem\n" +
 			"  certmill issue -c stations/line-1/station.yaml --order O-1 --in devices.jsonl --out certs.jsonl --rejects rejects.jsonl --resume\n" +
 			"  certmill issue --order O-1 --device DEMO-000001 --csr csr.pem --format p12 --key key.pem --password-file pass --out DEMO-000001.p12",
@@ -86,6 +87,8 @@ func newIssueCommand(e *env) *cobra.Command {
 	f.StringVar(&o.QR, "qr", "", "draw the label's QR code beside --out: svg or png")
 	f.StringVar(&o.Out, "out", "", "`FILE` for the certificate, or for the answers of --in")
 	f.StringVar(&o.In, "in", "", "`FILE` of requests, .jsonl or .csv")
+	f.StringVar(&o.Files, "files", "", "`folder` that gets a file in --format for each device of --in")
+	f.StringVar(&o.Keys, "keys", "", "`folder` of keygen with the devices' private keys, for --files")
 	f.StringVar(&o.Rejects, "rejects", "", "`FILE` for the requests that were refused")
 	f.BoolVar(&o.Resume, "resume", false, "go on where an interrupted run stopped; also starts from nothing")
 	f.IntVar(&o.Parallel, "parallel", 4, "connections of a bulk run")
@@ -118,8 +121,8 @@ func (o issueOptions) checkSingle() error {
 	switch {
 	case o.CSR == "":
 		return fail(exitUsage, "make one with: certmill keygen --csr --device "+o.Device+" --out DIR", "--csr is missing")
-	case o.Resume || o.Rejects != "":
-		return fail(exitUsage, "", "--resume and --rejects go with --in")
+	case o.Resume || o.Rejects != "" || o.Files != "" || o.Keys != "":
+		return fail(exitUsage, "", "--resume, --rejects, --files and --keys go with --in")
 	}
 	return o.checkFormat()
 }
@@ -132,10 +135,8 @@ func (o issueOptions) checkBulk() error {
 		return fail(exitUsage, "", "--in, --out and --rejects are three files")
 	case o.Parallel < 1 || o.Parallel > maxParallel:
 		return fail(exitUsage, "", "--parallel %d: give a number from 1 to %d", o.Parallel, maxParallel)
-	case o.Format != "pem" || o.Chain || o.Key != "" || o.PasswordFile != "" || o.QR != "" || o.Spool != "":
-		return fail(exitUsage, "--out gets one JSON answer a line", "--format, --chain, --key, --password-file, --qr and --spool go with --csr, not with --in")
 	}
-	return nil
+	return o.checkFiles()
 }
 
 // stationClient finds the station's files and makes its client.

@@ -19,18 +19,24 @@ const bulkLines = 200
 // bulkRun is one run of issue --in.
 type bulkRun struct {
 	in           *bulkInput
-	done         *bulkDone // of the reader; rejects of the writer
-	out, rejects *os.File  // rejects is nil where problems stand in out
+	done         *bulkDone    // of the reader; rejects of the writer
+	out, rejects *os.File     // rejects is nil where problems stand in out
+	files        *deviceFiles // nil: no file for each device
 	bar          *progress
 	count        int // answers written by this run
 }
 
 func (e *env) issueBulk(ctx context.Context, cl *client.Client, o issueOptions) error {
+	files, err := e.newDeviceFiles(ctx, cl, o)
+	if err != nil {
+		return err
+	}
 	run, closeAll, err := e.openBulkRun(o)
 	if err != nil {
 		return err
 	}
 	defer closeAll()
+	run.files = files
 	err = run.all(ctx, cl, o)
 	run.bar.done()
 	if ctx.Err() != nil {

@@ -166,8 +166,8 @@ func TestIssueFormatRefusals(t *testing.T) {
 	}
 }
 
-// TestP12PasswordAtTerminal asks twice, without an echo.
-func TestP12PasswordAtTerminal(t *testing.T) {
+// TestPasswordAtTerminal asks twice, without an echo.
+func TestPasswordAtTerminal(t *testing.T) {
 	p := newTestPlant(t)
 	p.serve()
 	p.station("line-1")

@@ -124,7 +124,7 @@ func TestPEMAndDERByOpenssl(t *testing.T) {
 	tool(t, "openssl", "verify", "-CAfile", write(t, "root.pem", pemOf(d.Above[1])), "-untrusted", chain, chain)
 }
 
-func TestP12ByOpenssl(t *testing.T) {
+func TestPKCS12ByOpenssl(t *testing.T) {
 	rsaKey, err := rsa.GenerateKey(rand.Reader, 2048)
 	if err != nil {
 		t.Fatal(err)
@@ -158,7 +158,7 @@ func TestP12ByOpenssl(t *testing.T) {
 	}
 }
 
-func TestP7BByOpenssl(t *testing.T) {
+func TestPKCS7ByOpenssl(t *testing.T) {
 	d := hierarchy(t, "D-1", newKey(t))
 	path := form(t, d, "p7b")
 	out := tool(t, "openssl", "pkcs7", "-inform", "der", "-in", path, "-print_certs")

@@ -29,6 +29,8 @@ require (
 	golang.org/x/term v0.47.0 // is it a terminal; PIN prompts
 	golang.org/x/time v0.16.0 // rate limits
 	pgregory.net/rapid v1.3.0 // tests: models of issuer and ledger
+	rsc.io/qr v0.2.0 // QR codes on labels
+	software.sslmate.com/src/go-pkcs12 v0.7.4 // PKCS#12 as systems of today read it
 )
 
 require (

@@ -4,6 +4,9 @@ package hsm
 
 import "context"
 
+// Supported says whether this build can use tokens at all.
+const Supported = false
+
 // Check judges a TBS in the signer process before it is signed.
 type Check func(policy []byte) (func(kind string, tbs []byte) error, error)
 

@@ -15,6 +15,9 @@ import (
 	"github.com/miekg/pkcs11"
 )
 
+// Supported says whether this build can use tokens at all.
+const Supported = true
+
 // pkcs11Token is a token in a signer process. crypto11 signs; miekg/pkcs11 under it does what crypto11 cannot: read the token's flags before a
 // login, ask for attributes one by one, make keys by templates that a module accepts, initialise modules that want arguments.
 type pkcs11Token struct {

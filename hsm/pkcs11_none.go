@@ -4,6 +4,9 @@ package hsm
 
 import "crypto"
 
+// Supported says whether this build can use tokens at all.
+const Supported = false
+
 // pkcs11Token stands for tokens in a build without cgo, which cannot load a module.
 type pkcs11Token struct{}
 

@@ -19,24 +19,25 @@ const bulkLines = 200
 // bulkRun is one run of issue --in.
 type bulkRun struct {
 	in           *bulkInput
-	done         *bulkDone
-	out, rejects *os.File // rejects is nil where problems stand in out
+	done         *bulkDone    // of the reader; rejects of the writer
+	out, rejects *os.File     // rejects is nil where problems stand in out
+	files        *deviceFiles // nil: no file for each device
 	bar          *progress
 	count        int // answers written by this run
 }
 
 func (e *env) issueBulk(ctx context.Context, cl *client.Client, o issueOptions) error {
+	files, err := e.newDeviceFiles(ctx, cl, o)
+	if err != nil {
+		return err
+	}
 	run, closeAll, err := e.openBulkRun(o)
 	if err != nil {
 		return err
 	}
 	defer closeAll()
-	for more := true; more && err == nil; {
-		var batch []bulkRequest
-		if batch, more, err = run.gather(); err == nil && len(batch) > 0 {
-			err = run.send(ctx, cl, o, batch)
-		}
-	}
+	run.files = files
+	err = run.all(ctx, cl, o)
 	run.bar.done()
 	if ctx.Err() != nil {
 		return fail(exitInterrupted, "run it again with --resume", "interrupted after %d answers", run.count)
@@ -92,11 +93,17 @@ func (e *env) openBulkRun(o issueOptions) (*bulkRun, func(), error) {
 	if err == nil {
 		run.done, err = readDone(run.out, run.rejects)
 	}
+	if err == nil && run.rejects != nil {
+		var again *os.File
+		if again, err = open(o.Rejects, os.O_RDONLY); err == nil {
+			err = run.done.follow(again)
+		}
+	}
 	if err != nil {
 		closeAll()
 		return nil, nil, err
 	}
-	run.bar = e.newProgress("issue", lines-int64(run.done.answers+len(run.done.rejected)))
+	run.bar = e.newProgress("issue", lines-run.done.lines)
 	return run, closeAll, nil
 }
 
@@ -117,7 +124,10 @@ func (r *bulkRun) gather() (batch []bulkRequest, more bool, err error) {
 			return batch, false, nil
 		case errors.As(err, &stop):
 			return nil, false, fmt.Errorf("read the input behind line %d: %w", r.in.line, stop.error)
-		case r.done.has(r.in.line):
+		}
+		if done, err := r.done.has(r.in.line); err != nil {
+			return nil, false, err
+		} else if done {
 			continue
 		}
 		b := bulkRequest{line: r.in.line, request: req}
@@ -132,40 +142,6 @@ func (r *bulkRun) gather() (batch []bulkRequest, more bool, err error) {
 		batch = append(batch, b)
 	}
 	return batch, true, nil
-}
-
-// send asks for a batch and writes the answers: rejects first, so that bulkDone.has can tell what was done.
-func (r *bulkRun) send(ctx context.Context, cl *client.Client, o issueOptions, batch []bulkRequest) error {
-	var asked []client.Request
-	for _, b := range batch {
-		if b.problem == nil {
-			asked = append(asked, b.request)
-		}
-	}
-	ctx, cancel := context.WithTimeout(ctx, o.Wait)
-	defer cancel()
-	var answers []client.Line
-	for line, err := range cl.IssueBatch(ctx, o.Order, asked) {
-		if err != nil {
-			return err
-		}
-		answers = append(answers, line)
-	}
-	var out, rejects []byte
-	for _, b := range batch {
-		l := client.Line{Status: 400, Answer: client.Answer{DeviceID: b.request.DeviceID}, Problem: b.problem}
-		if b.problem == nil {
-			l, answers = answers[0], answers[1:]
-		}
-		if l.Problem != nil && l.Problem.Retryable {
-			return l.Problem // the service is away: what is written so far stays, --resume goes on
-		}
-		var err error
-		if out, rejects, err = r.sort(b.line, l, out, rejects); err != nil {
-			return err
-		}
-	}
-	return r.write(out, rejects, len(batch))
 }
 
 // sort appends an answer to what goes into its file.

@@ -40,6 +40,11 @@ const (
 
 // openPlant opens what the mode asks for. Close it.
 func openPlant(ctx context.Context, cfg *Config, mode plantMode, log *slog.Logger) (p *plant, err error) {
+	if mode == forSigning {
+		if err := needTokens(); err != nil {
+			return nil, err
+		}
+	}
 	p = &plant{cfg: cfg, log: log, tokens: make(map[string]*hsm.Token)}
 	defer func() {
 		if err != nil {
@@ -162,6 +167,15 @@ func (p *plant) authoriseSelftests(token string, hc hsm.Config) error {
 	return issuer.RecordSelftest(p.ledger, names, fmt.Sprintf("local:%d", os.Getuid()))
 }
 
+// needTokens refuses, in a build that has no token support, what cannot be done without a token. Stations carry such a build.
+func needTokens() error {
+	if hsm.Supported {
+		return nil
+	}
+	return fail(exitConfig, "it serves stations and desks (issue, keygen, inspect, aws …); a factory node runs the Linux build made with CGO_ENABLED=1 and a C compiler",
+		"this command needs a token: %w", hsm.ErrUnsupported)
+}
+
 // noModule reports whether no token of hc has a module: waiting does not help.
 func noModule(hc hsm.Config) bool {
 	for _, c := range append([]hsm.Config{hc}, hc.Clones...) {
@@ -174,6 +188,9 @@ func noModule(hc hsm.Config) bool {
 
 // openToken opens a token for a command that a person waits for.
 func openToken(ctx context.Context, hc hsm.Config) (*hsm.Token, error) {
+	if err := needTokens(); err != nil {
+		return nil, err
+	}
 	ctx, cancel := context.WithTimeout(ctx, tokenPatience)
 	defer cancel()
 	t, err := hsm.Open(ctx, hc)

@@ -104,6 +104,9 @@ type quickstart struct {
 }
 
 func (e *env) quickstart(ctx context.Context, o quickOptions) error {
+	if err := needTokens(); err != nil {
+		return err
+	}
 	q := &quickstart{e: e, o: o, began: time.Now(), tell: &teller{e: e}}
 	if err := q.enter(); err != nil {
 		return err
@@ -381,7 +384,7 @@ func (q *quickstart) issueDevices(ctx context.Context, admin *server.AdminClient
 	if err != nil {
 		return nil, err
 	}
-	cl, err := q.e.stationClientFile(q.path("stations/" + demoStation + "/station.yaml"))
+	cl, _, err := q.e.stationClientFile(q.path("stations/" + demoStation + "/station.yaml"))
 	if err != nil {
 		return nil, err
 	}

@@ -30,6 +30,9 @@ const (
 // makeSoftHSM makes a SoftHSM token with a random PIN in dir, or finds the one that an earlier call made.
 // It returns what the configuration says of it.
 func makeSoftHSM(ctx context.Context, dir string) (tokenChoice, error) {
+	if err := needTokens(); err != nil {
+		return tokenChoice{}, err
+	}
 	choice := tokenChoice{Token: softHSMLabel, PINFile: softHSMPIN, Env: map[string]string{"SOFTHSM2_CONF": softHSMConf}}
 	for _, m := range softHSMModules {
 		if exists(m) {

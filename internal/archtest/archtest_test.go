@@ -34,9 +34,10 @@ var mayImport = map[string][]string{
 	"internal/ledger/internal/fault": {}, // where tests make a commit fail
 	"internal/ledger/ledgertest":     {"internal/ledger", "internal/ledger/internal/fault"},
 
-	"issuer/client":   {"internal/strictyaml"}, // what a station builds: no ledger, no token
-	"issuer":          {"ca", "internal/ledger"},
-	"internal/server": {"issuer/client", "issuer", "ca", "internal/ledger"},
+	"issuer/client":        {"internal/strictyaml", "internal/durable"}, // what a station builds: no ledger, no token
+	"issuer/client/format": {"issuer/client"},
+	"issuer":               {"ca", "internal/ledger"},
+	"internal/server":      {"issuer/client", "issuer", "ca", "internal/ledger"},
 
 	"registrar/jitp":   {},
 	"registrar/jitr":   {},
@@ -69,7 +70,9 @@ var where = map[string][]string{
 	"github.com/spf13/cobra":              {"cmd/certmill"},
 	"github.com/spf13/pflag":              {"cmd/certmill"},
 	"github.com/vbauerster/mpb/v8":        {"cmd/certmill"},
-	"golang.org/x/crypto":                 {"ca"}, // cryptobyte
+	"golang.org/x/crypto":                 {"ca", "issuer/client/format"}, // cryptobyte
+	"rsc.io/qr":                           {"issuer/client/format"},
+	"software.sslmate.com/src/go-pkcs12":  {"issuer/client/format"},
 	"golang.org/x/sys":                    {"hsm", "cmd/certmill", "internal/server"},
 	"golang.org/x/term":                   {"cmd/certmill", "hsm"},
 	"golang.org/x/time":                   {"internal/server", "registrar", "registrar/awsim", "hsm"},

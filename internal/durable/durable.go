@@ -27,12 +27,3 @@ func WriteFile(path string, data []byte, mode fs.FileMode) error {
 	}
 	return SyncDir(dir)
 }
-
-// SyncDir makes renames and removals in dir durable.
-func SyncDir(dir string) error {
-	d, err := os.Open(dir)
-	if err != nil {
-		return err
-	}
-	return errors.Join(d.Sync(), d.Close())
-}

@@ -141,10 +141,21 @@ func problemOf(res *http.Response) error {
 		p.Retryable = res.StatusCode == http.StatusTooManyRequests || res.StatusCode >= http.StatusInternalServerError
 	}
 	p.Status = res.StatusCode
-	if s, err := strconv.Atoi(res.Header.Get("Retry-After")); err == nil && s > 0 {
+	if s := retryAfter(res.Header.Get("Retry-After"), time.Now()); s > 0 {
 		p.RetryAfter = s
 	}
 	return p
+}
+
+// retryAfter reads the header in both its forms, in seconds (RFC 9110 section 10.2.3); 0 where it says nothing.
+func retryAfter(text string, now time.Time) int {
+	if s, err := strconv.Atoi(text); err == nil {
+		return max(s, 0)
+	}
+	if at, err := http.ParseTime(text); err == nil {
+		return max(int(at.Sub(now).Seconds()), 0)
+	}
+	return 0
 }
 
 // decode reads one JSON value and drains what little may follow, so that the connection can be used again.

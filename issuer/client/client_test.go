@@ -301,8 +301,8 @@ func TestLoadStation(t *testing.T) {
 		want Station
 		err  string
 	}{
-		{yaml: "server: https://h:1\n", want: Station{"https://h:1", "DIR/station.key", "DIR/station.crt", "DIR/ca.crt"}},
-		{yaml: "server: https://h:1\nkey: k/x.key\ncert: /abs.crt\n", want: Station{"https://h:1", "DIR/k/x.key", "/abs.crt", "DIR/ca.crt"}},
+		{yaml: "server: https://h:1\n", want: Station{"https://h:1", "DIR/station.key", "DIR/station.crt", "DIR/ca.crt", ""}},
+		{yaml: "server: https://h:1\nkey: k/x.key\ncert: /abs.crt\nspool: open\n", want: Station{"https://h:1", "DIR/k/x.key", "/abs.crt", "DIR/ca.crt", "DIR/open"}},
 		{yaml: "", err: "file is empty"},
 		{yaml: "key: k.pem\n", err: "server is missing"},
 		{yaml: "server: https://h:1\nkeys: x\n", err: `line 2: unknown key "keys"; did you mean "key"?`},
@@ -317,7 +317,7 @@ func TestLoadStation(t *testing.T) {
 				}
 				return
 			}
-			for _, p := range []*string{&tt.want.Key, &tt.want.Cert, &tt.want.CA} {
+			for _, p := range []*string{&tt.want.Key, &tt.want.Cert, &tt.want.CA, &tt.want.Spool} {
 				*p = strings.Replace(*p, "DIR", dir, 1)
 			}
 			if err != nil || got != tt.want {

@@ -18,6 +18,7 @@ type Station struct {
 	Key    string `yaml:"key"`    // private key, PEM; default station.key
 	Cert   string `yaml:"cert"`   // its certificate from the plant CA, PEM; default station.crt
 	CA     string `yaml:"ca"`     // the plant CA's certificate, PEM; default ca.crt
+	Spool  string `yaml:"spool"`  // folder that keeps unanswered requests through an outage; default none
 }
 
 // LoadStation reads a station.yaml. Paths in it are relative to the file; unknown keys are errors.
@@ -37,6 +38,9 @@ func LoadStation(path string) (Station, error) {
 	s.Key = beside(dir, s.Key, "station.key")
 	s.Cert = beside(dir, s.Cert, "station.crt")
 	s.CA = beside(dir, s.CA, "ca.crt")
+	if s.Spool != "" {
+		s.Spool = beside(dir, s.Spool, "")
+	}
 	return s, nil
 }
 

@@ -114,7 +114,7 @@ func (i *Issuer) Challenge(order string, s ca.Serial) (ch Challenge, err error) 
 }
 
 // Confirm records that the device which got a certificate holds its key: signature is over ConfirmDigest, by ECDSA in ASN.1 or RSA in PKCS #1 v1.5.
-// Doing it again gives the time of the first. Errors: those of Challenge; ErrChallenge; ca.ErrSignature.
+// Doing it again gives the time of the first. Errors: those of Challenge; ErrChallenge; ErrProof.
 func (i *Issuer) Confirm(ctx context.Context, order string, s ca.Serial, challenge string, signature []byte, by string) (Confirmed, error) {
 	var c confirmable
 	err := i.ledger.View(func(v *ledger.View) (err error) {
@@ -175,7 +175,7 @@ func checkPossession(public crypto.PublicKey, digest, signature []byte) error {
 		return fmt.Errorf("no way to confirm a key of type %T: %w", public, ErrInvalid)
 	}
 	if !good {
-		return fmt.Errorf("the signature is not one of the certificate's key over this challenge: %w", ca.ErrSignature)
+		return fmt.Errorf("the signature is not one of the certificate's key over this challenge: %w", ErrProof)
 	}
 	return nil
 }

@@ -123,9 +123,9 @@ func TestConfirmRefuses(t *testing.T) {
 		{"of another certificate", o.ID, d.cert.Serial, foreign, d.sign(t, foreign), ErrChallenge},
 		{"later end", o.ID, d.cert.Serial, flipped, d.sign(t, flipped), ErrChallenge},
 		{"no challenge", o.ID, d.cert.Serial, Challenge{}, d.sign(t, Challenge{}), ErrChallenge},
-		{"another device's key", o.ID, d.cert.Serial, good, e.sign(t, good), ca.ErrSignature},
-		{"over another challenge", o.ID, d.cert.Serial, good, d.sign(t, late), ca.ErrSignature},
-		{"no signature", o.ID, d.cert.Serial, good, nil, ca.ErrSignature},
+		{"another device's key", o.ID, d.cert.Serial, good, e.sign(t, good), ErrProof},
+		{"over another challenge", o.ID, d.cert.Serial, good, d.sign(t, late), ErrProof},
+		{"no signature", o.ID, d.cert.Serial, good, nil, ErrProof},
 		{"another order", other.ID, d.cert.Serial, good, d.sign(t, good), ErrNotFound},
 		{"no order", "nosuch", d.cert.Serial, good, d.sign(t, good), ErrNotFound},
 		{"no such serial", o.ID, ca.Serial{1}, good, d.sign(t, good), ErrNotFound},
@@ -182,7 +182,7 @@ func TestConfirmByOpenSSL(t *testing.T) {
 			t.Errorf("%s: %v", name, err)
 		}
 		sig[len(sig)-1] ^= 1
-		if err := checkPossession(public, ConfirmDigest(ch.Text, "ab12"), sig); !errors.Is(err, ca.ErrSignature) {
+		if err := checkPossession(public, ConfirmDigest(ch.Text, "ab12"), sig); !errors.Is(err, ErrProof) {
 			t.Errorf("%s, changed: %v", name, err)
 		}
 	}

@@ -23,6 +23,7 @@ var (
 	ErrExists         = errors.New("exists")
 	ErrRevoked        = errors.New("certificate revoked")
 	ErrChallenge      = errors.New("challenge not good") // of another certificate or service, or too old
+	ErrProof          = errors.New("signature wrong")    // of a confirmation
 	ErrClock          = errors.New("clock not trusted")
 	ErrStopped        = errors.New("store failed, issuing stopped")
 )

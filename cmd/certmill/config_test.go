@@ -57,6 +57,8 @@ func TestConfigSaysWhatIsWrong(t *testing.T) {
 		{"signers", token + "token: x, pin: {file: p}, signers: many}}", "neither auto nor a number"},
 		{"deadline", token + "token: x, pin: {file: p}, deadline: -1s}}", "longer than 0"},
 		{"URI", token + `uri: "pkcs11:object=k", pin: {file: p}}}`, `attribute "object" is not used`},
+		{"clock", "version: 1\nclock: {ahead: 0s}", "longer than 0"},
+		{"clock's typing error", "version: 1\nclock: {ahed: 1h}", `did you mean "ahead"?`},
 		{"TLS", "version: 1\nlisten: {tls_min: \"1.1\"}", `neither "1.3" nor "1.2"`},
 	} {
 		t.Run(c.name, func(t *testing.T) {

@@ -36,7 +36,7 @@ func newChallenge(b cipher.Block, certificateID string, now time.Time) Challenge
 // openChallenge returns the end of a challenge that is ours: ErrChallenge.
 func openChallenge(b cipher.Block, certificateID, text string) (end time.Time, err error) {
 	raw, err := base64.RawURLEncoding.Strict().DecodeString(text)
-	if err != nil || len(raw) != challengeLength {
+	if err != nil || len(raw) != challengeLength || len(text) != base64.RawURLEncoding.EncodedLen(challengeLength) { // the decoder skips newlines
 		return end, fmt.Errorf("it is not written as ours are: %w", ErrChallenge)
 	}
 	body, mac := raw[:challengeLength-sha256.Size], raw[challengeLength-sha256.Size:]

@@ -15,6 +15,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"strings"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -191,6 +192,25 @@ func TestConfirmByOpenSSL(t *testing.T) {
 	}
 }
 
+// What we did not make is not taken, however it is written.
+func FuzzChallenge(f *testing.F) {
+	b := testCipher(f)
+	made := newChallenge(b, "ab12", epoch).Text
+	for _, seed := range []string{made, "", "AAAA", made + "A", made[:len(made)-1], made[:9] + "\n" + made[9:], newChallenge(b, "ab13", epoch).Text} {
+		f.Add(seed)
+	}
+	f.Fuzz(func(t *testing.T, text string) {
+		end, err := openChallenge(b, "ab12", text)
+		if text == made && err != nil {
+			t.Error(err)
+		}
+		// The process that made the seeds had the same key, so one of its may come; nothing near it.
+		if err == nil && (!end.Equal(epoch.Add(challengeLife)) || len(text) != len(made) || strings.ContainsAny(text, "\r\n")) {
+			t.Errorf("%q: %s", text, end)
+		}
+	})
+}
+
 func openSSL(t *testing.T, openssl string, args ...string) []byte {
 	t.Helper()
 	cmd := exec.CommandContext(t.Context(), openssl, args...)
@@ -217,7 +237,7 @@ func publicKey(t *testing.T, der []byte) crypto.PublicKey {
 	return nil
 }
 
-func testCipher(t *testing.T) cipher.Block {
+func testCipher(t testing.TB) cipher.Block {
 	t.Helper()
 	b, err := aes.NewCipher(make([]byte, 16))
 	if err != nil {

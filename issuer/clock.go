@@ -144,13 +144,19 @@ func (a *clockAccepted) enter(b *books) { b.clock.accept(a.At, a.recorded) }
 // ClockTrusted says why nothing is issued by this clock: ErrClock, or nil. It looks at the clock anew.
 func (i *Issuer) ClockTrusted() error { return i.books.clock.look(i.now()) }
 
-// Time is the time of day as far as it is trusted; by it the certificates of stations are judged. Else a clock that went back to 1970 would tell every
-// station that its certificate is not good, where it should tell that nothing is issued by this clock.
+// Time is the time of day, and no earlier than it was known to be; by it the certificates of stations are judged. Else a clock that went back to 1970 would
+// tell every station that its certificate is not good, where it should tell that nothing is issued by this clock. One that went ahead is
+// believed here: it lets nobody in.
 func (i *Issuer) Time() time.Time {
 	now := i.now()
-	i.books.clock.look(now) // its verdict stands in best
-	return i.books.clock.best(now)
+	if base := i.books.clock.trusted(); now.Before(base) {
+		return base
+	}
+	return now
 }
+
+// best is clock.best, now.
+func (i *Issuer) best() time.Time { return i.books.clock.best(i.now()) }
 
 // AcceptClock records somebody's word that the clock is right now, and issuing goes on. A clock that is trusted needs no word: nothing is recorded.
 func (i *Issuer) AcceptClock(ctx context.Context, reason, by string) error {

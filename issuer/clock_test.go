@@ -153,21 +153,23 @@ func TestOpenIntentUnderABadClock(t *testing.T) {
 	p.eventually("signed once the clock is trusted", func() bool { return p.OpenIntents() == 0 })
 }
 
-// A station that may ask is told what is wrong, and not that its certificate is not valid in 1970, or in 2060.
+// A station that may ask is told what is wrong, and not that its certificate is not valid in 1970.
 func TestStationsUnderABadClock(t *testing.T) {
-	for _, jump := range []time.Duration{-56 * 365 * 24 * time.Hour, 34 * 365 * 24 * time.Hour} {
-		p, o := readyPlant(t, 10)
-		_, der := p.station("line-2")
-		cert := mustParse(t, der)
-		for range 2 {
-			p.clock.jump(jump)
-			if s, err := p.Identify(cert); err != nil || s.Name != "line-2" {
-				t.Errorf("%s: %+v, %v", jump, s, err)
-			}
-			p.refuse(p.item(o.ID, "DEMO-000001"), ErrClock)
-			p.stop()
-			p.start()
+	p, o := readyPlant(t, 10)
+	_, der := p.station("line-2")
+	cert := mustParse(t, der)
+	p.clock.jump(-56 * 365 * 24 * time.Hour)
+	for range 2 {
+		if s, err := p.Identify(cert); err != nil || s.Name != "line-2" {
+			t.Errorf("%+v, %v", s, err)
 		}
+		p.refuse(p.item(o.ID, "DEMO-000001"), ErrClock)
+		p.stop()
+		p.start()
+	}
+	p.clock.jump(2 * 366 * 24 * time.Hour)
+	if s, err := p.Identify(cert); !errors.Is(err, ErrStation) {
+		t.Errorf("a clock that went ahead lets a station in: %+v, %v", s, err)
 	}
 }
 

@@ -90,7 +90,7 @@ func (i *Issuer) confirmable(v *ledger.View, order string, s ca.Serial) (c confi
 	}
 	id := sha256.Sum256(found.DER)
 	c.id, c.public = hex.EncodeToString(id[:]), cert.PublicKey
-	return c, notRevoked(v, c.index, i.Time())
+	return c, notRevoked(v, c.index, i.best())
 }
 
 // Challenge is something to sign, and how long it may be used.

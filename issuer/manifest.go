@@ -43,7 +43,7 @@ func (i *Issuer) Manifest(id string) iter.Seq2[ManifestLine, error] {
 			yield(ManifestLine{}, fmt.Errorf("order %q: %w", id, ErrOrderUnknown))
 			return
 		}
-		m := manifest{order: o, next: o.index, end: i.ledger.Checkpoint().Size, now: i.Time()}
+		m := manifest{order: o, next: o.index, end: i.ledger.Checkpoint().Size, now: i.best()}
 		for m.next < m.end {
 			lines, err := m.stretch(i.ledger)
 			for _, line := range lines {

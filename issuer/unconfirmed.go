@@ -29,7 +29,7 @@ func (i *Issuer) Unconfirmed(id string, older time.Duration) iter.Seq2[Unconfirm
 			yield(Unconfirmed{}, fmt.Errorf("order %q: %w", id, ErrOrderUnknown))
 			return
 		}
-		u := unconfirmed{order: id, next: o.index, now: i.Time(), until: i.now().Add(-older)}
+		u := unconfirmed{order: id, next: o.index, now: i.best(), until: i.now().Add(-older)}
 		for !u.done {
 			found, err := u.stretch(i.ledger)
 			for _, one := range found {

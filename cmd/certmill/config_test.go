@@ -1,6 +1,7 @@
 package main
 
 import (
+	"os"
 	"strings"
 	"testing"
 	"time"
@@ -41,6 +42,23 @@ func TestContractConfig(t *testing.T) {
 	}
 	if c.path(c.State) != "/plant/state" || c.PublicURL != "http://pki.example.com" {
 		t.Errorf("config: %+v", c)
+	}
+}
+
+// What the template says of the clock in a comment is what it means.
+func TestClockConfig(t *testing.T) {
+	text, err := os.ReadFile("template/certmill.yaml")
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, line, found := strings.Cut(string(text), "\n# clock: ")
+	if !found {
+		t.Fatal("the template does not name the clock")
+	}
+	line, _, _ = strings.Cut(line, "\n")
+	c, err := parseConfig([]byte("version: 1\nclock: " + line))
+	if err != nil || time.Duration(c.Clock.Ahead) != 24*time.Hour || time.Duration(c.Clock.Standstill) != 45*24*time.Hour {
+		t.Errorf("got %+v, %v", c.Clock, err)
 	}
 }
 

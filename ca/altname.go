@@ -11,10 +11,18 @@ import (
 // maxNames bounds a subject alternative name.
 const maxNames = 100
 
-// altNames are the names of a service (RFC 5280 4.2.1.6).
+// altNames are the names of a service or a device (RFC 5280 4.2.1.6).
 type altNames struct {
 	dns []string
 	ips [][]byte // 4 or 16 octets
+
+	// Of devices alone.
+	emails, uris []string
+	modules      []hardwareModule
+}
+
+func (n altNames) count() int {
+	return len(n.dns) + len(n.ips) + len(n.emails) + len(n.uris) + len(n.modules)
 }
 
 // add takes one more DNS name or IP literal; a name that is there already is fine.
@@ -40,7 +48,7 @@ func (n *altNames) add(name string) error {
 
 // join returns the names of both, checked.
 func (n altNames) join(more []string) (altNames, error) {
-	all := altNames{slices.Clone(n.dns), slices.Clone(n.ips)}
+	all := altNames{dns: slices.Clone(n.dns), ips: slices.Clone(n.ips)}
 	for _, name := range more {
 		if err := all.add(name); err != nil {
 			return altNames{}, err

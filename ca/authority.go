@@ -20,7 +20,8 @@ type AuthorityConfig struct {
 	Prefix      uint16    // of its serials, allotted when the ledger adopted it
 	IssueUntil  time.Time // no certificate is prepared after it; zero: the certificate's end
 	Signer      Signer
-	PublicURL   string // base of AIA and CRL distribution points; "" leaves them out
+	PublicURL   string    // base of AIA and CRL distribution points; "" leaves them out
+	Allowance   Allowance // what its signer lets devices carry: Allow of the profiles; none: plain device certificates
 }
 
 // Authority prepares and signs. Safe for concurrent use.
@@ -60,7 +61,11 @@ func NewAuthority(cfg AuthorityConfig) (*Authority, error) {
 	if err != nil {
 		return nil, err
 	}
-	p := Policy{Issuer: c.RawSubject, Kinds: []string{KindDevice, KindStation, KindService, KindProof}, SerialPrefix: cfg.Prefix, NotAfter: c.NotAfter}
+	p := Policy{Issuer: c.RawSubject, Kinds: []string{KindDevice, KindStation, KindService, KindProof}, SerialPrefix: cfg.Prefix, NotAfter: c.NotAfter,
+		Devices: cfg.Allowance}
+	if p.devices, err = cfg.Allowance.compile(); err != nil {
+		return nil, err
+	}
 	return &Authority{config: cfg, algorithm: algorithm, links: l, policy: p, linted: newLintedStructures()}, nil
 }
 
@@ -107,12 +112,13 @@ func (a *Authority) Prefix() uint16 { return a.config.Prefix }
 
 // Issuance is everything a TBS is a function of, beside the authority.
 type Issuance struct {
-	Profile  *Profile
-	Request  *Request
-	DeviceID string   // the {device_id} of the profile's subject; station name for KindStation
-	Names    []string // SAN of KindService: DNS names and IP literals
-	Serial   Serial
-	Now      time.Time
+	Profile    *Profile
+	Request    *Request
+	DeviceID   string     // the {device_id} of the profile's subject; station name for KindStation
+	Names      []string   // SAN of KindService: DNS names and IP literals
+	Attributes Attributes // the {attribute.NAME} of the profile; nil where it names none
+	Serial     Serial
+	Now        time.Time
 }
 
 // Admits says whether the CA may sign what the profile describes at a time: ErrRefused where the profile wants another CA, the CA no
@@ -153,6 +159,7 @@ func (a *Authority) Prepare(in Issuance) (*Prepared, error) {
 		return nil, err
 	}
 	t.notBefore, t.notAfter = in.Profile.validity.window(in.Now, a.config.Certificate.NotAfter)
+	t.links = a.links.without(in.Profile.omitted)
 	return a.prepare(in.Profile.Kind(), t)
 }
 
@@ -163,7 +170,11 @@ func (p *Profile) template(in Issuance) (template, error) {
 			return template{}, err
 		}
 	}
-	subject, err := render(p.subject, in.DeviceID)
+	if err := p.CheckAttributes(in.Attributes); err != nil {
+		return template{}, err
+	}
+	with := values{in.DeviceID, in.Attributes}
+	subject, err := render(p.subject, with)
 	if err != nil {
 		return template{}, err
 	}
@@ -174,19 +185,28 @@ func (p *Profile) template(in Issuance) (template, error) {
 	if err != nil {
 		return template{}, fmt.Errorf("%w: %w", ErrRefused, err)
 	}
-	if p.Kind() == KindService && len(names.dns)+len(names.ips) == 0 {
+	if p.Kind() == KindService && names.count() == 0 {
 		return template{}, fmt.Errorf("%w: a service certificate wants a name", ErrRefused)
+	}
+	for _, n := range p.altNames {
+		if err := n.addTo(&names, with); err != nil {
+			return template{}, err
+		}
+	}
+	custom, err := renderCustom(p.extensions, with)
+	if err != nil {
+		return template{}, err
 	}
 	return template{
 		serial: in.Serial, subject: subject, key: in.Request.publicKey,
-		keyUsage: p.keyUsage, extKeyUsage: p.extKeyUsage, names: names,
+		keyUsage: p.keyUsage, extKeyUsage: p.extKeyUsage, names: names, policies: p.policies, custom: custom,
 	}, nil
 }
 
 // prepare completes a template with what this CA adds, and vets what comes out as the signer will.
 func (a *Authority) prepare(kind string, t template) (*Prepared, error) {
 	c := a.config.Certificate
-	t.algorithm, t.issuer, t.issuerKeyID, t.links = a.algorithm, c.RawSubject, c.SubjectKeyId, a.links
+	t.algorithm, t.issuer, t.issuerKeyID = a.algorithm, c.RawSubject, c.SubjectKeyId
 	tbs, err := t.encode()
 	if err != nil {
 		return nil, fmt.Errorf("encode TBS: %w", err)

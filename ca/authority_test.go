@@ -80,7 +80,11 @@ func TestACodeMadeOfTextAndIDIsRefused(t *testing.T) {
 	}
 	// A pattern that nobody analysed: the value itself is looked at.
 	p := mustProfile(t, with(t, "organization: Demo", "organization: '{device_id}x'"))
-	p.subject[0].text = strings.Repeat("ab", 28) + "{device_id}"
+	unseen, err := parseText(strings.Repeat("ab", 28)+"{device_id}", p.placeholders)
+	if err != nil {
+		t.Fatal(err)
+	}
+	p.subject[0].text = unseen
 	in := issuance(t, p, 1)
 	in.DeviceID = "0123ABCD"
 	if _, err := a.Prepare(in); !errors.Is(err, ErrRefused) || !strings.Contains(err.Error(), "64 hex digits") {

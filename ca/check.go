@@ -18,7 +18,10 @@ type Policy struct {
 	Issuer       []byte    `json:"issuer"` // DER Name that the TBS must carry
 	Kinds        []string  `json:"kinds"`  // kinds allowed for this key
 	SerialPrefix uint16    `json:"serial_prefix"`
-	NotAfter     time.Time `json:"not_after"` // no certificate beyond it
+	NotAfter     time.Time `json:"not_after"`        // no certificate beyond it
+	Devices      Allowance `json:"devices,omitzero"` // what device certificates may carry beyond the rest
+
+	devices *allowed // compiled Devices; nil allows nothing
 }
 
 // ParsePolicy reads a policy: the JSON form of Policy, with nothing missing and nothing added.
@@ -40,7 +43,8 @@ func ParsePolicy(b []byte) (*Policy, error) {
 	case p.NotAfter.IsZero():
 		return nil, errors.New("policy: not_after is missing")
 	}
-	return &p, nil
+	p.devices, err = p.Devices.compile()
+	return &p, err
 }
 
 func knownKind(kind string) bool {
@@ -88,7 +92,7 @@ func (p *Policy) check(kind string, t *parsedTBS) error {
 	if err := t.checkSubject(kind); err != nil {
 		return err
 	}
-	if err := t.checkExtensions(kind); err != nil {
+	if err := t.checkExtensions(kind, p.devices); err != nil {
 		return err
 	}
 	return t.checkUsages(kind)
@@ -113,7 +117,7 @@ func (t *parsedTBS) checkSubject(kind string) error {
 var codeForm = regexp.MustCompile(`^(?:[0-9a-fA-F]{64}|[0-9a-fA-F]{8}(?:-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12})$`)
 
 // checkExtensions: what must be there is there, and nothing whose meaning nobody has weighed.
-func (t *parsedTBS) checkExtensions(kind string) error {
+func (t *parsedTBS) checkExtensions(kind string, devices *allowed) error {
 	critical := []oid{oidKeyUsage, oidBasicConstraints}
 	others := []oid{oidSubjectKeyID, oidAuthorityKeyID, oidAuthorityInfoAccess, oidCRLDistribution}
 	switch kind {
@@ -128,11 +132,21 @@ func (t *parsedTBS) checkExtensions(kind string) error {
 		}
 	}
 	for _, e := range t.extensions {
-		if !slices.Contains(critical, e.id) && (e.critical || !slices.Contains(others, e.id)) {
+		if slices.Contains(critical, e.id) || !e.critical && slices.Contains(others, e.id) {
+			continue
+		}
+		err := errNoPlace
+		if kind == KindDevice && !slices.Contains(others, e.id) {
+			err = devices.check(e)
+		}
+		switch {
+		case errors.Is(err, errNoPlace):
 			return fmt.Errorf("extension %s (critical %t) has no place in a %s certificate", e.id, e.critical, kind)
+		case err != nil:
+			return err
 		}
 	}
-	if err := t.checkForms(); err != nil {
+	if err := t.checkForms(kind); err != nil {
 		return err
 	}
 	return t.checkConstraints(kind)

@@ -15,12 +15,13 @@ type field struct {
 	clause    string // where it is written
 }
 
-// subjectFields are the attributes that a JITP template may ask for, in the order in which they stand in the certificate,
+// subjectFields are the attributes that a JITP template may ask for, and locality, which none can (aws-iot-rules PT-52), in the order in which they stand in the certificate,
 // which is that of crypto/x509.
-func subjectFields() [7]field {
+func subjectFields() [8]field {
 	return [...]field{
 		{"country", oidCountry, 2, true, "X.520 6.3.1: two letters of ISO 3166"},
 		{"state", oidState, 128, false, "RFC 5280 A.1 ub-state-name"},
+		{"locality", oidLocality, 128, false, "RFC 5280 A.1 ub-locality-name"},
 		{"organization", oidOrganization, 64, false, "RFC 5280 A.1 ub-organization-name"},
 		{"organizational_unit", oidOrganizationalUnit, 64, false, "RFC 5280 A.1 ub-organizational-unit-name"},
 		{"common_name", oidCommonName, 64, false, "RFC 5280 A.1 ub-common-name"},
@@ -51,19 +52,19 @@ func (f field) check(value string) error {
 	return nil
 }
 
-// checkLanguage says whether the attribute can hold every value of a language.
-func (f field) checkLanguage(l language) error {
+// checkLanguage says whether the attribute can hold every value of a language; source names the patterns that it comes from.
+func (f field) checkLanguage(l language, source string) error {
 	n, bounded := l.maxLength()
 	switch {
 	case l.holdsCode():
-		return fmt.Errorf("device_id.pattern lets 64 hex digits through: %s would be an AWS registration code; keep ids below 64 characters", f.name)
+		return fmt.Errorf("%s lets 64 hex digits through: %s would be an AWS registration code; keep it below 64 characters", source, f.name)
 	case !bounded:
-		return fmt.Errorf("device_id.pattern has no greatest length, and %s holds %d characters (%s): write {1,%d} for +", f.name, f.max, f.clause, f.max)
+		return fmt.Errorf("%s has no greatest length, and %s holds %d characters (%s): write {1,%d} for +", source, f.name, f.max, f.clause, f.max)
 	case n > f.max:
 		return fmt.Errorf("%s may become %d characters long, at most %d (%s)", f.name, n, f.max, f.clause)
 	case f.printable && !l.allows(isPrintable):
-		return fmt.Errorf("device_id.pattern lets characters through that %s, a PrintableString, cannot hold (%s); narrow it, or name %s in subject.optional",
-			f.name, f.clause, f.name)
+		return fmt.Errorf("%s lets characters through that %s, a PrintableString, cannot hold (%s); narrow it, or name %s in subject.optional",
+			source, f.name, f.clause, f.name)
 	case f.oid == oidCountry:
 		return fmt.Errorf("country must be fixed (%s)", f.clause)
 	}

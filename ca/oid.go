@@ -3,6 +3,8 @@ package ca
 import (
 	"encoding/asn1"
 	"fmt"
+	"strconv"
+	"strings"
 
 	"golang.org/x/crypto/cryptobyte"
 	der "golang.org/x/crypto/cryptobyte/asn1"
@@ -16,6 +18,7 @@ const (
 	oidCommonName         oid = "\x55\x04\x03"
 	oidSerialNumber       oid = "\x55\x04\x05"
 	oidCountry            oid = "\x55\x04\x06"
+	oidLocality           oid = "\x55\x04\x07"
 	oidState              oid = "\x55\x04\x08"
 	oidOrganization       oid = "\x55\x04\x0a"
 	oidOrganizationalUnit oid = "\x55\x04\x0b"
@@ -31,6 +34,7 @@ const (
 	oidCRLDistribution     oid = "\x55\x1d\x1f"
 	oidAuthorityKeyID      oid = "\x55\x1d\x23"
 	oidExtKeyUsage         oid = "\x55\x1d\x25"
+	oidCertificatePolicies oid = "\x55\x1d\x20"
 	oidAuthorityInfoAccess oid = "\x2b\x06\x01\x05\x05\x07\x01\x01"
 )
 
@@ -41,6 +45,9 @@ const (
 	oidOCSP       oid = "\x2b\x06\x01\x05\x05\x07\x30\x01"
 	oidCAIssuers  oid = "\x2b\x06\x01\x05\x05\x07\x30\x02"
 )
+
+// oidHardwareModule is the type of an otherName (RFC 4108 5).
+const oidHardwareModule oid = "\x2b\x06\x01\x05\x05\x07\x08\x04"
 
 // Public keys and signatures (RFC 3279, RFC 5480, RFC 5758, RFC 4055).
 const (
@@ -61,6 +68,24 @@ func (o oid) String() string {
 		return fmt.Sprintf("%x", string(o))
 	}
 	return id.String()
+}
+
+// parseOID reads the dotted form.
+func parseOID(dotted string) (oid, error) {
+	bad := fmt.Errorf("%q is no object identifier, such as 1.3.6.1.4.1.99999.1", clip(dotted))
+	var id asn1.ObjectIdentifier
+	for arc := range strings.SplitSeq(dotted, ".") {
+		n, err := strconv.ParseUint(arc, 10, 31)
+		if err != nil || strconv.FormatUint(n, 10) != arc {
+			return "", bad
+		}
+		id = append(id, int(n))
+	}
+	element, err := asn1.Marshal(id)
+	if err != nil || len(element) > 64 {
+		return "", bad
+	}
+	return oid(element[2:]), nil
 }
 
 // readOID reads an OBJECT IDENTIFIER in DER. ReadASN1 hands out the content of an element with another tag too, so that nothing

@@ -29,6 +29,15 @@ type ProfileConfig struct {
 	KeyUsage         []string       `yaml:"key_usage" json:"key_usage"`                   // default [digital_signature]
 	ExtendedKeyUsage []string       `yaml:"extended_key_usage" json:"extended_key_usage"` // default [client_auth], for services [server_auth]
 	Names            []string       `yaml:"names" json:"names,omitempty"`                 // services only: DNS names and IP addresses every certificate carries, before those asked for
+
+	// Devices only.
+	Attributes map[string]string `yaml:"attributes" json:"attributes,omitempty"` // what a device list says of each device: name, and the pattern (RE2) that the whole value matches
+	AltNames   []AltNameConfig   `yaml:"alt_names" json:"alt_names,omitempty"`   // subject alternative names
+	Extensions []ExtensionConfig `yaml:"extensions" json:"extensions,omitempty"` // extensions of your own, never critical
+	Policies   []string          `yaml:"policies" json:"policies,omitempty"`     // certificate policies: object identifiers
+	IDevID     bool              `yaml:"idevid" json:"idevid,omitempty"`         // holds the profile to IEEE 802.1AR-2018
+
+	Links []string `yaml:"links" json:"links,omitempty"` // ocsp, ca_issuers, crl: those of the CA's URLs that are written; none; default all
 }
 
 // DeviceIDConfig says where a device id comes from and what it may be. For stations it is about the station's name.
@@ -40,12 +49,13 @@ type DeviceIDConfig struct {
 // DefaultIDPattern is what AWS IoT takes as a thing name and client id, but for its greatest length.
 const DefaultIDPattern = `[A-Za-z0-9][A-Za-z0-9:_-]{2,62}`
 
-// SubjectConfig holds fixed text, where {device_id} stands for the device id. What is empty is left out.
+// SubjectConfig holds fixed text, where {device_id} stands for the device id and {attribute.NAME} for an attribute of the device. What is empty is left out.
 type SubjectConfig struct {
 	Country            string `yaml:"country" json:"country,omitempty"`                         // two capital letters
 	Organization       string `yaml:"organization" json:"organization,omitempty"`               // at most 64 characters
 	OrganizationalUnit string `yaml:"organizational_unit" json:"organizational_unit,omitempty"` // at most 64
 	State              string `yaml:"state" json:"state,omitempty"`                             // at most 128
+	Locality           string `yaml:"locality" json:"locality,omitempty"`                       // at most 128
 	CommonName         string `yaml:"common_name" json:"common_name,omitempty"`                 // at most 64
 	SerialNumber       string `yaml:"serial_number" json:"serial_number,omitempty"`             // at most 64, PrintableString
 	DNQualifier        string `yaml:"dn_qualifier" json:"dn_qualifier,omitempty"`               // at most 64, PrintableString
@@ -56,6 +66,7 @@ type SubjectConfig struct {
 func (c SubjectConfig) value(field string) string {
 	return map[string]string{
 		"country": c.Country, "organization": c.Organization, "organizational_unit": c.OrganizationalUnit, "state": c.State,
+		"locality":    c.Locality,
 		"common_name": c.CommonName, "serial_number": c.SerialNumber, "dn_qualifier": c.DNQualifier,
 	}[field]
 }
@@ -112,6 +123,13 @@ type Profile struct {
 	keyUsage    byte
 	extKeyUsage []oid
 	names       altNames
+
+	placeholders patterns
+	attributes   map[string]*regexp.Regexp // by name
+	altNames     []altName
+	extensions   []customValue
+	policies     []oid
+	omitted      links // what is not "" is left out
 }
 
 // ParseProfile reads a profile (YAML, strict), checks it and lints a sample certificate of each kind of key. An error names the
@@ -142,21 +160,27 @@ func newProfile(c ProfileConfig) (*Profile, error) {
 	p := &Profile{config: c}
 	for _, step := range []func(*Profile) error{
 		(*Profile).checkHead, (*Profile).checkKeys, (*Profile).checkID, (*Profile).checkUsages, (*Profile).checkNames,
+		(*Profile).checkDeviceOnly, (*Profile).checkAttributes, (*Profile).checkAltNames, (*Profile).checkCustom, (*Profile).checkPolicies, (*Profile).checkLinks,
 	} {
 		if err := step(p); err != nil {
 			return nil, err
 		}
 	}
 	var err error
-	if p.subject, err = newSubject(c.Subject, c.DeviceID.Pattern); err != nil {
+	if p.subject, err = newSubject(c.Subject, p.placeholders); err != nil {
 		return nil, err
 	}
-	bound := func(v subjectValue) bool { return !v.optional && strings.Contains(v.text, placeholder) }
+	bound := func(v subjectValue) bool { return !v.optional && v.text.has(placeholder) }
 	if c.Kind != KindService && !slices.ContainsFunc(p.subject, bound) {
 		return nil, fmt.Errorf("subject: no field that is always there holds %s", placeholder)
 	}
-	p.validity, err = newValidity(c.Validity)
-	return p, err
+	if p.validity, err = newValidity(c.Validity); err != nil {
+		return nil, err
+	}
+	if err := p.checkAllowance(); err != nil {
+		return nil, err
+	}
+	return p, p.checkIDevID()
 }
 
 func (p *Profile) checkHead() error {
@@ -183,6 +207,9 @@ func isName(s string) bool {
 func (p *Profile) checkKeys() error {
 	known := []string{keyP256, keyP384, "rsa2048", "rsa3072", "rsa4096"}
 	for _, k := range p.config.Keys {
+		if k == "ed25519" || k == "ed448" {
+			return fmt.Errorf("keys: %q: AWS IoT takes no Ed25519 and no Ed448 (aws-iot-rules CA-34, DC-13)", k)
+		}
 		if !slices.Contains(known, k) {
 			return fmt.Errorf("keys: %q is none of %s", k, strings.Join(known, ", "))
 		}
@@ -195,15 +222,35 @@ func (p *Profile) checkID() error {
 	if !slices.Contains([]string{"body", "csr", "either"}, c.From) {
 		return fmt.Errorf("device_id.from %q: want body, csr or either", c.From)
 	}
-	if len(c.Pattern) > 256 {
-		return errors.New("device_id.pattern is longer than 256 characters")
-	}
-	if _, err := regexp.Compile(c.Pattern); err != nil { // by itself first: brackets must not pair with ours
+	re, err := compilePattern(c.Pattern)
+	if err != nil {
 		return fmt.Errorf("device_id.pattern: %w", err)
 	}
-	re, err := regexp.Compile(`\A(?:` + c.Pattern + `)\z`)
 	p.id = re
-	return err
+	return nil
+}
+
+func (p *Profile) checkDeviceOnly() error {
+	c := p.config
+	if c.Kind != KindDevice && (len(c.Attributes)+len(c.AltNames)+len(c.Extensions)+len(c.Policies) > 0 || c.IDevID) {
+		return errors.New("attributes, alt_names, extensions, policies and idevid are for kind: device")
+	}
+	return nil
+}
+
+// checkIDevID holds a profile to what IEEE 802.1AR-2018 wants of an initial device identity beyond RFC 5280.
+func (p *Profile) checkIDevID() error {
+	if !p.config.IDevID {
+		return nil
+	}
+	named := func(v subjectValue) bool { return v.field.oid == oidSerialNumber && !v.optional && !v.text.fixed() }
+	switch {
+	case !slices.ContainsFunc(p.subject, named):
+		return errors.New("idevid: subject.serial_number must be there for every device and name it (IEEE 802.1AR-2018, subject; RFC 8995 2.3.1)")
+	case p.keyUsage&usageDigitalSignature == 0:
+		return errors.New("idevid: key_usage must hold digital_signature (IEEE 802.1AR-2018, keyUsage)")
+	}
+	return nil
 }
 
 // Name is the profile's name in the configuration.

@@ -75,7 +75,7 @@ func TestProfileIsRefused(t *testing.T) {
 		{"state too long", with(t, "organization: Demo", "state: "+strings.Repeat("S", 129)), "state has 129 characters, at most 128"},
 		{"control character", with(t, "Demo", `"De\u0007mo"`), "organization holds a control character"},
 		{"space at the end", with(t, "Demo", `"Demo "`), "organization begins or ends with a space"},
-		{"other placeholder", with(t, "Demo", `"{serial}"`), "the only placeholder is {device_id}"},
+		{"other placeholder", with(t, "Demo", `"{serial}"`), "{serial} stands for nothing: the placeholders are {device_id}"},
 		{"no subject", with(t, `common_name: "{device_id}"`, "", "organization: Demo", "optional: []"), "subject is empty"},
 		{"subject without id", with(t, `"{device_id}"`, "unit"), "no field that is always there holds {device_id}"},
 		{"optional of nothing", with(t, "organization: Demo", "optional: [state]"), "subject.optional names state, which subject does not set"},
@@ -216,7 +216,7 @@ func FuzzProfile(f *testing.F) {
 		if err := lintSamples(p); err != nil {
 			t.Skip("refused")
 		}
-		subject, err := render(p.subject, id)
+		subject, err := render(p.subject, values{id: id})
 		for _, a := range subject {
 			if isRegistrationCode(a.text) {
 				t.Fatalf("%q becomes %q", id, a.text)

@@ -19,7 +19,7 @@ func (a *Authority) PrepareProof(code string, pub crypto.PublicKey, s Serial, no
 	if err != nil {
 		return nil, err
 	}
-	t := template{serial: s, subject: []subjectAttribute{{oidCommonName, code, true}}, key: key, keyUsage: usageDigitalSignature}
+	t := template{serial: s, subject: []subjectAttribute{{oidCommonName, code, true}}, key: key, keyUsage: usageDigitalSignature, links: a.links}
 	now = now.UTC().Truncate(time.Second)
 	t.notBefore, t.notAfter = now.Add(-5*time.Minute), now.Add(7*24*time.Hour)
 	if end := a.config.Certificate.NotAfter; t.notAfter.After(end) {

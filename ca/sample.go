@@ -36,6 +36,16 @@ func lintSamples(p *Profile) error {
 	return nil
 }
 
+// Sample makes a certificate of the profile in DER, to be looked at: with its first kind of key, thrown away, under a CA that does not exist, and with a
+// signature that verifies for nobody. It is what ParseProfile linted.
+func (p *Profile) Sample() ([]byte, error) {
+	tbs, err := sampleTBS(p, p.config.Keys[0])
+	if err != nil {
+		return nil, err
+	}
+	return assemble(tbs, oidECDSAWithSHA256, placeholderSignature(oidECDSAWithSHA256))
+}
+
 func sampleTBS(p *Profile, keyKind string) ([]byte, error) {
 	key, err := sampleKey(keyKind)
 	if err != nil {
@@ -49,6 +59,9 @@ func sampleTBS(p *Profile, keyKind string) ([]byte, error) {
 	if p.usesID() && p.matchID(in.DeviceID) != nil {
 		return nil, errors.New("no id was found that device_id.pattern matches: write it without assertions such as \\b")
 	}
+	if in.Attributes, err = p.sampleAttributes(); err != nil {
+		return nil, err
+	}
 	if p.Kind() == KindService {
 		in.Names = []string{"localhost"}
 	}
@@ -61,12 +74,31 @@ func sampleTBS(p *Profile, keyKind string) ([]byte, error) {
 	if !t.notAfter.After(begin) {
 		return nil, errors.New("validity.not_after is past")
 	}
-	t.algorithm, t.issuer, t.issuerKeyID = oidECDSAWithSHA256, encodeName([]subjectAttribute{{oidCommonName, "Sample CA", true}}), key.id
-	t.links, err = newLinks("http://pki.example.com", "sample")
+	t.algorithm, t.issuer, t.issuerKeyID = oidECDSAWithSHA256, encodeName([]subjectAttribute{{oidCommonName, "Sample CA", true}}), keyID([]byte("sample"))
+	all, err := newLinks("http://pki.example.com", "sample")
 	if err != nil {
 		return nil, err
 	}
+	t.links = all.without(p.omitted)
 	return t.encode()
+}
+
+// sampleAttributes makes a value of each attribute.
+func (p *Profile) sampleAttributes() (Attributes, error) {
+	if len(p.attributes) == 0 {
+		return nil, nil
+	}
+	all := make(Attributes)
+	for name, re := range p.attributes {
+		l, err := newLanguage(p.config.Attributes[name])
+		if err != nil {
+			return nil, err
+		}
+		if all[name] = l.sample(); !re.MatchString(all[name]) {
+			return nil, fmt.Errorf("no value was found that attributes.%s matches: write it without assertions such as \\b", name)
+		}
+	}
+	return all, nil
 }
 
 // sampleKey makes a public key of a kind; its private half is thrown away, or was never known.
@@ -96,31 +128,19 @@ func samplePublic(kind string) (crypto.PublicKey, error) {
 
 // sampleRSA makes a modulus without small factors, which is all that a lint can see; finding two primes for it would take seconds.
 func sampleRSA(bits int) (*rsa.PublicKey, error) {
-	small := smallPrimes()
 	for {
 		n, err := rand.Int(rand.Reader, new(big.Int).Lsh(big.NewInt(1), uint(bits-1)))
 		if err != nil {
 			return nil, err
 		}
 		n.SetBit(n, bits-1, 1).SetBit(n, 0, 1)
-		if new(big.Int).GCD(nil, nil, n, small).BitLen() == 1 {
+		if checkModulus(n) == nil {
 			return &rsa.PublicKey{N: n, E: 65537}, nil
 		}
 	}
 }
 
-// smallPrimes is the product of the odd primes below 1000.
-func smallPrimes() *big.Int {
-	product := big.NewInt(1)
-	for n := int64(3); n < 1000; n += 2 {
-		if p := big.NewInt(n); p.ProbablyPrime(0) {
-			product.Mul(product, p)
-		}
-	}
-	return product
-}
-
 // usesID reports whether the subject holds the device id.
 func (p *Profile) usesID() bool {
-	return slices.ContainsFunc(p.subject, func(v subjectValue) bool { return strings.Contains(v.text, placeholder) })
+	return slices.ContainsFunc(p.subject, func(v subjectValue) bool { return v.text.has(placeholder) })
 }

@@ -2,73 +2,65 @@ package ca
 
 import (
 	"fmt"
-	"regexp"
 	"slices"
-	"strings"
 )
-
-// placeholder stands for the device id (the station's name, for the station kind) in a profile's subject.
-const placeholder = "{device_id}"
 
 // subjectValue is what a profile puts into one attribute.
 type subjectValue struct {
 	field    field
-	text     string // with placeholders
-	optional bool   // left out where the device id does not fit
+	text     text
+	optional bool // left out where the device id does not fit
 }
 
-// newSubject checks what a profile says of the subject, for every device id that its pattern lets through.
-func newSubject(c SubjectConfig, pattern string) (values []subjectValue, err error) {
+// newSubject checks what a profile says of the subject, for everything that its patterns let through.
+func newSubject(c SubjectConfig, known patterns) (all []subjectValue, err error) {
 	for _, f := range subjectFields() {
-		v := subjectValue{field: f, text: c.value(f.name), optional: slices.Contains(c.Optional, f.name)}
-		if v.text == "" {
-			if v.optional {
+		source, optional := c.value(f.name), slices.Contains(c.Optional, f.name)
+		if source == "" {
+			if optional {
 				return nil, fmt.Errorf("subject.optional names %s, which subject does not set", f.name)
 			}
 			continue
 		}
-		if err := v.validate(pattern); err != nil {
+		v := subjectValue{field: f, optional: optional}
+		if v.text, err = parseText(source, known); err != nil {
+			return nil, fmt.Errorf("subject: %s: %w", f.name, err)
+		}
+		if err := v.validate(); err != nil {
 			return nil, fmt.Errorf("subject: %w", err)
 		}
-		values = append(values, v)
+		all = append(all, v)
 	}
-	if !slices.ContainsFunc(values, func(v subjectValue) bool { return !v.optional }) {
+	if !slices.ContainsFunc(all, func(v subjectValue) bool { return !v.optional }) {
 		return nil, fmt.Errorf("subject is empty: set common_name at least")
 	}
 	for _, name := range c.Optional {
-		if !slices.ContainsFunc(values, func(v subjectValue) bool { return v.field.name == name }) {
+		if !slices.ContainsFunc(all, func(v subjectValue) bool { return v.field.name == name }) {
 			return nil, fmt.Errorf("subject.optional names %q, which is no field of subject", name)
 		}
 	}
-	return values, nil
+	return all, nil
 }
 
-func (v subjectValue) validate(pattern string) error {
-	parts := strings.Split(v.text, placeholder)
-	for i, p := range parts {
-		if strings.ContainsAny(p, "{}") {
-			return fmt.Errorf("%s: the only placeholder is %s", v.field.name, placeholder)
-		}
-		parts[i] = regexp.QuoteMeta(p)
+func (v subjectValue) validate() error {
+	if v.text.fixed() {
+		return v.field.check(v.text.parts[0])
 	}
-	if len(parts) == 1 {
-		return v.field.check(v.text)
-	}
-	l, err := newLanguage(strings.Join(parts, "(?:"+pattern+")"))
+	l, err := newLanguage(v.text.pattern())
 	if err != nil {
-		return fmt.Errorf("device_id.pattern: %w", err)
+		return fmt.Errorf("%s: %w", v.text.sources(), err)
 	}
 	if v.optional && !l.holdsCode() {
 		return nil
 	}
-	return v.field.checkLanguage(l)
+	return v.field.checkLanguage(l, v.text.sources())
 }
 
-// render returns the attributes of one subject. An id that does not fit is an error, but for optional values.
-func render(values []subjectValue, id string) ([]subjectAttribute, error) {
-	all := make([]subjectAttribute, 0, len(values))
-	for _, v := range values {
-		text := strings.ReplaceAll(v.text, placeholder, id)
+// render returns the attributes of one subject. What does not fit is an error, but for optional values.
+func render(subject []subjectValue, with values) ([]subjectAttribute, error) {
+	all := make([]subjectAttribute, 0, len(subject))
+	for _, v := range subject {
+		text := v.text.render(with)
 		if isRegistrationCode(text) {
 			return nil, fmt.Errorf("%w: %s is 64 hex digits, the form of an AWS registration code", ErrRefused, v.field.name)
 		}

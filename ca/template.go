@@ -21,7 +21,9 @@ type template struct {
 	isCA                bool
 	pathLen             uint8 // where isCA
 	names               altNames
+	policies            []oid
 	links               links
+	custom              []customExtension
 }
 
 // links are the URLs by which a certificate tells where its CA is heard of; "" leaves one out.
@@ -105,7 +107,23 @@ func (t *template) addExtensions(b *cryptobyte.Builder) {
 	}))
 	t.links.addAccess(b)
 	t.names.addExtension(b)
+	t.addPolicies(b)
 	t.links.addDistribution(b)
+	for _, e := range t.custom {
+		addExtension(b, e.id, false, func(b *cryptobyte.Builder) { b.AddBytes(e.value) })
+	}
+}
+
+// addPolicies writes CertificatePolicies without qualifiers (RFC 5280 4.2.1.4).
+func (t *template) addPolicies(b *cryptobyte.Builder) {
+	if len(t.policies) == 0 {
+		return
+	}
+	addExtension(b, oidCertificatePolicies, false, sequence(func(b *cryptobyte.Builder) {
+		for _, id := range t.policies {
+			b.AddASN1(der.SEQUENCE, func(b *cryptobyte.Builder) { addOID(b, id) })
+		}
+	}))
 }
 
 // addExtension writes one Extension; value writes what stands inside its OCTET STRING.
@@ -157,9 +175,11 @@ func (l links) addDistribution(b *cryptobyte.Builder) {
 
 // GeneralName choices (RFC 5280 4.2.1.6).
 const (
-	generalDNS = 2
-	generalURI = 6
-	generalIP  = 7
+	generalOther = 0
+	generalEmail = 1
+	generalDNS   = 2
+	generalURI   = 6
+	generalIP    = 7
 )
 
 func addGeneral(b *cryptobyte.Builder, choice uint8, value []byte) {
@@ -170,15 +190,35 @@ func addURL(b *cryptobyte.Builder, url string) { addGeneral(b, generalURI, []byt
 
 // addExtension writes SubjectAltName.
 func (n altNames) addExtension(b *cryptobyte.Builder) {
-	if len(n.dns)+len(n.ips) == 0 {
+	if n.count() == 0 {
 		return
 	}
 	addExtension(b, oidSubjectAltName, false, sequence(func(b *cryptobyte.Builder) {
 		for _, name := range n.dns {
 			addGeneral(b, generalDNS, []byte(name))
 		}
+		for _, address := range n.emails {
+			addGeneral(b, generalEmail, []byte(address))
+		}
 		for _, ip := range n.ips {
 			addGeneral(b, generalIP, ip)
 		}
+		for _, uri := range n.uris {
+			addURL(b, uri)
+		}
+		for _, m := range n.modules {
+			m.add(b)
+		}
 	}))
+}
+
+// add writes an otherName with a HardwareModuleName (RFC 4108 5).
+func (m hardwareModule) add(b *cryptobyte.Builder) {
+	b.AddASN1(contextTag(generalOther), func(b *cryptobyte.Builder) {
+		addOID(b, oidHardwareModule)
+		b.AddASN1(contextTag(0), sequence(func(b *cryptobyte.Builder) {
+			addOID(b, m.kind)
+			b.AddASN1OctetString([]byte(m.serial))
+		}))
+	})
 }

@@ -11,6 +11,7 @@ import (
 	"math/big"
 	mrand "math/rand/v2"
 	"net"
+	"net/url"
 	"slices"
 	"testing"
 	"time"
@@ -99,8 +100,25 @@ func randomTemplate(rng *mrand.Rand, key publicKey) template {
 		t.extKeyUsage = []oid{oidClientAuth, oidServerAuth}
 	default:
 		t.extKeyUsage = []oid{oidClientAuth}
+		randomExtras(rng, &t)
 	}
 	return t
+}
+
+// randomExtras adds what device certificates may carry beyond the rest, but for hardware module names, which crypto/x509 cannot write.
+func randomExtras(rng *mrand.Rand, t *template) {
+	if rng.IntN(2) == 0 {
+		t.names.emails = []string{"a@example.com", "b.c@example.com"}[:1+rng.IntN(2)]
+	}
+	if rng.IntN(2) == 0 {
+		t.names.uris = []string{"urn:example:1", "https://example.com/a?b=c"}[rng.IntN(2):]
+	}
+	if rng.IntN(2) == 0 {
+		t.policies = []oid{"\x2b\x06\x01\x04\x01\x86\x8d\x1f\x02", "\x2a\x03\x04"}[rng.IntN(2):]
+	}
+	for n := range rng.IntN(3) {
+		t.custom = append(t.custom, customExtension{oid([]byte{0x2a, 3, byte(n)}), []byte{0x0c, 1, byte('a' + n)}})
+	}
 }
 
 func randomText(rng *mrand.Rand, f field) string {
@@ -138,6 +156,28 @@ func stdTemplate(t template) *x509.Certificate {
 	if t.links != (links{}) {
 		c.OCSPServer, c.IssuingCertificateURL, c.CRLDistributionPoints = []string{t.links.ocsp}, []string{t.links.caIssuers}, []string{t.links.crl}
 	}
+	c.EmailAddresses = t.names.emails
+	for _, text := range t.names.uris {
+		u, err := url.Parse(text)
+		if err != nil {
+			panic(err)
+		}
+		c.URIs = append(c.URIs, u)
+	}
+	for _, id := range t.policies {
+		policy, err := x509.ParseOID(id.String())
+		if err != nil {
+			panic(err)
+		}
+		c.Policies = append(c.Policies, policy)
+	}
+	for _, e := range t.custom {
+		var id asn1.ObjectIdentifier
+		if _, err := asn1.Unmarshal(append([]byte{6, byte(len(e.id))}, e.id...), &id); err != nil {
+			panic(err)
+		}
+		c.ExtraExtensions = append(c.ExtraExtensions, pkix.Extension{Id: id, Value: e.value})
+	}
 	for _, a := range t.subject {
 		switch a.oid {
 		case oidCountry:
@@ -146,6 +186,8 @@ func stdTemplate(t template) *x509.Certificate {
 			c.Subject.Organization = []string{a.text}
 		case oidOrganizationalUnit:
 			c.Subject.OrganizationalUnit = []string{a.text}
+		case oidLocality:
+			c.Subject.Locality = []string{a.text}
 		case oidState:
 			c.Subject.Province = []string{a.text}
 		case oidCommonName:

@@ -3,23 +3,18 @@ package issuer
 import (
 	"encoding/json"
 	"fmt"
-	"regexp"
 	"strings"
+
+	"github.com/certmill/certmill/ca"
 )
 
 // Attributes are what an order's list says of a device beside its id: the columns of the file it came from.
-type Attributes map[string]string
+type Attributes = ca.Attributes
 
-// Limits of attributes: they are kept in memory with the list.
-const (
-	maxAttributes     = 16
-	maxAttributeValue = 256      // octets
-	maxListOctets     = 16 << 20 // of a whole list, as the ledger keeps it
-)
+// maxListOctets bounds a whole list, as the ledger keeps it: it stands in memory.
+const maxListOctets = 16 << 20
 
-var attributeName = regexp.MustCompile(`^[a-z][a-z0-9_]{0,31}$`)
-
-// checkAttributes takes what a profile may put into a certificate later on: so no registration code, and nothing that does not print.
+// checkAttributes takes what a list may say, whatever the profile makes of it.
 func checkAttributes(devices []string, attributes map[string]Attributes) error {
 	total, with := 0, 0
 	for _, id := range devices {
@@ -27,7 +22,7 @@ func checkAttributes(devices []string, attributes map[string]Attributes) error {
 		if a != nil {
 			with++
 		}
-		if err := a.check(); err != nil {
+		if err := checkAttributesOf(a); err != nil {
 			return fmt.Errorf("device %q: %w", id, err)
 		}
 		if total += len(deviceLine(id, a)); total > maxListOctets {
@@ -40,21 +35,47 @@ func checkAttributes(devices []string, attributes map[string]Attributes) error {
 	return nil
 }
 
-func (a Attributes) check() error {
-	if len(a) > maxAttributes {
-		return fmt.Errorf("%d attributes, at most %d: %w", len(a), maxAttributes, ErrInvalid)
+func checkAttributesOf(a Attributes) error {
+	if err := a.Check(); err != nil {
+		return fmt.Errorf("%v: %w", err, ErrInvalid)
 	}
 	for name, value := range a {
-		switch {
-		case !attributeName.MatchString(name) || name == "device_id":
-			return fmt.Errorf("attribute %.40q: a name is 1 to 32 of a-z, 0-9 and _, and not device_id: %w", name, ErrInvalid)
-		case len(value) > maxAttributeValue || !printable(value, maxAttributeValue):
-			return fmt.Errorf("attribute %s is not 1 to %d octets of printable characters: %w", name, maxAttributeValue, ErrInvalid)
-		case registrationCode.MatchString(value):
-			return fmt.Errorf("attribute %s of 64 hex digits: %w", name, ErrInvalid)
+		if name == "device_id" || !printable(value, ca.MaxAttributeValue) {
+			return fmt.Errorf("attribute %s: it must be printable characters, and not called device_id: %w", name, ErrInvalid)
 		}
 	}
 	return nil
+}
+
+// checkWanted finds out when the order is made, and not at the line, whether the profile can make a certificate of each listed device.
+func checkWanted(p *ca.Profile, devices []string, attributes map[string]Attributes) error {
+	names := p.Attributes()
+	if len(names) == 0 {
+		return nil
+	}
+	if devices == nil {
+		return fmt.Errorf("profile %s wants %s of every device: give a list that says it: %w", p.Name(), strings.Join(names, ", "), ErrInvalid)
+	}
+	for _, id := range devices {
+		if err := p.CheckAttributes(wanted(p, attributes[id])); err != nil {
+			return fmt.Errorf("device %q: %w", id, err)
+		}
+	}
+	return nil
+}
+
+// wanted are those attributes that the profile names. A list may say more: it is kept, and shown.
+func wanted(p *ca.Profile, a Attributes) Attributes {
+	var some Attributes
+	for _, name := range p.Attributes() {
+		if value, there := a[name]; there {
+			if some == nil {
+				some = make(Attributes)
+			}
+			some[name] = value
+		}
+	}
+	return some
 }
 
 // deviceLine is a device as its order's entries keep it: the id and, behind a tab, which no id has, its attributes in JSON.

@@ -157,6 +157,12 @@ func (d *device) allowed(b *books, now time.Time) error {
 			return err
 		}
 	}
+	if o != d.order { // the order's list may have been put away when the request came, and be here again since a unit was given back
+		if !o.names(d.id) {
+			return fmt.Errorf("order %s: %w", o.ID, ErrDevice)
+		}
+		d.attributes = o.devices[d.id]
+	}
 	d.limit = o.limit()
 	return o.mayDraw(now)
 }
@@ -164,7 +170,8 @@ func (d *device) allowed(b *books, now time.Time) error {
 // prepare implements subject.
 func (d *device) prepare(s ca.Serial, now time.Time) (*ca.Prepared, error) {
 	d.made = now
-	return d.authority.Prepare(ca.Issuance{Profile: d.order.profile, Request: d.request, DeviceID: d.id, Serial: s, Now: now})
+	return d.authority.Prepare(ca.Issuance{Profile: d.order.profile, Request: d.request, DeviceID: d.id, Attributes: wanted(d.order.profile, d.attributes),
+		Serial: s, Now: now})
 }
 
 // draft implements subject.

@@ -3,7 +3,6 @@ package issuer
 import (
 	"maps"
 	"os"
-	"regexp"
 	"slices"
 	"strings"
 	"testing"
@@ -16,7 +15,7 @@ func TestIssuancePage(t *testing.T) {
 		t.Fatal(err)
 	}
 	page := string(b)
-	kinds := []string{entryIntent, entrySignature, entryOrder, entryDevices, entryProfile, entryStation, entryFreeze, entryCA, entrySelftest,
+	kinds := []string{entryIntent, entrySignature, entryOrder, entryDevices, entryProfile, entryStation, entryFreeze, entryCA, EntrySelftest,
 		entryClosed, entryRekey, entryRevoked, entryConfirm, entryClock}
 	states := []string{OrderOpen, OrderFull, OrderClosed, OrderExpired, OrderFrozen}
 	for _, first := range slices.Concat(crashPoints(), slices.Sorted(maps.Keys(kindRules)), kinds, states) {
@@ -27,25 +26,6 @@ func TestIssuancePage(t *testing.T) {
 	for _, space := range []string{claimCA, claimPrefix, claimKey, claimDevice, claimRekey, claimConfirm, claimOrder, claimProfile, claimStation} {
 		if !strings.Contains(page, "`"+space+"` (") {
 			t.Errorf("no claim %q", space)
-		}
-	}
-	var tests strings.Builder
-	files, err := os.ReadDir(".")
-	if err != nil {
-		t.Fatal(err)
-	}
-	for _, f := range files {
-		if strings.HasSuffix(f.Name(), "_test.go") {
-			b, err := os.ReadFile(f.Name())
-			if err != nil {
-				t.Fatal(err)
-			}
-			tests.Write(b)
-		}
-	}
-	for _, name := range regexp.MustCompile("`(Test[A-Za-z0-9]+)").FindAllStringSubmatch(page, -1) {
-		if !strings.Contains(tests.String(), "func "+name[1]+"(") {
-			t.Errorf("%s is named and does not exist", name[1])
 		}
 	}
 }

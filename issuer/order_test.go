@@ -384,6 +384,51 @@ func TestOrderKeepsItsProfile(t *testing.T) {
 	if o.ProfileHash == next.ProfileHash || p.orderNow(o.ID).ProfileHash != o.ProfileHash {
 		t.Errorf("versions: %s, then %s, new order %s", o.ProfileHash, p.orderNow(o.ID).ProfileHash, next.ProfileHash)
 	}
+	kept, err := RecordedProfiles(p.ledger)
+	if err != nil || len(kept) != 2 || kept[0].Hash() == kept[1].Hash() {
+		t.Fatalf("%d versions are kept, %v", len(kept), err)
+	}
+	for _, v := range kept {
+		if v.Hash() != o.ProfileHash && v.Hash() != next.ProfileHash {
+			t.Errorf("version %s is of no order", v.Hash())
+		}
+	}
+}
+
+// A profile that wants attributes gets them from the order's list; what it would refuse at the line is refused when the order is made.
+func TestProfileGetsAttributes(t *testing.T) {
+	p, _ := readyPlant(t, 10)
+	p.stop()
+	text := strings.Replace(string(ca.DefaultProfile(ca.KindDevice)), "organization: Demo", "organization: 'Demo {attribute.hardware}'", 1)
+	p.profiles[0] = p.profile(text + "\nattributes: {hardware: '[A-Z]{1,8}'}\n")
+	p.start()
+	spec := OrderSpec{Product: "demo", Profile: "device", Quantity: 5}
+	if _, err := p.CreateOrder(p.Context(), spec, "test"); !errors.Is(err, ErrInvalid) || !strings.Contains(err.Error(), "wants hardware of every device") {
+		t.Errorf("without a list: %v", err)
+	}
+	spec.Devices = []string{"DEV-1", "DEV-2"}
+	for name, a := range map[string]map[string]Attributes{
+		"nothing":     nil,
+		"half of it":  {"DEV-1": {"hardware": "A"}},
+		"other text":  {"DEV-1": {"hardware": "A"}, "DEV-2": {"hardware": "a"}},
+		"other names": {"DEV-1": {"hardware": "A"}, "DEV-2": {"color": "red"}},
+	} {
+		spec.Attributes = a
+		if _, err := p.CreateOrder(p.Context(), spec, "test"); !errors.Is(err, ca.ErrRefused) {
+			t.Errorf("%s: %v", name, err)
+		}
+	}
+	spec.Attributes = map[string]Attributes{"DEV-1": {"hardware": "REVA", "color": "red"}, "DEV-2": {"hardware": "REVB"}}
+	o, err := p.CreateOrder(p.Context(), spec, "test")
+	p.must(err)
+	for id, want := range map[string]string{"DEV-1": "Demo REVA", "DEV-2": "Demo REVB"} {
+		if got := mustParse(t, p.submit(p.item(o.ID, id)).DER).Subject.Organization; !slices.Equal(got, []string{want}) {
+			t.Errorf("%s: organization %q, want %q", id, got, want)
+		}
+		p.stop()
+		p.start()
+	}
+	p.audited()
 }
 
 // The manifest of each of two orders that run side by side, over several stretches, in the order of signing.

@@ -137,6 +137,9 @@ func (i *Issuer) checkOrder(s OrderSpec, by string) (orderEntry, *ca.Profile, er
 	if p.Kind() != ca.KindDevice {
 		return e, nil, fmt.Errorf("profile %s is for kind %s, an order makes devices: %w", s.Profile, p.Kind(), ErrInvalid)
 	}
+	if err := checkWanted(p, s.Devices, s.Attributes); err != nil {
+		return e, nil, err
+	}
 	e.ProfileHash = p.Hash()
 	var err error
 	if e.CA, err = i.orderCA(s.CA, p); err != nil {

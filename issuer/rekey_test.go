@@ -203,3 +203,21 @@ func TestRekeyOfAnOpenIntent(t *testing.T) {
 	p.refuse(it, ErrRevoked)
 	p.audited()
 }
+
+// A request that came while the order was full, its list put away, and is recorded after a unit was given back, is held against the list all the same.
+func TestListComesBackUnderARequest(t *testing.T) {
+	p := newPlant(t)
+	p.station("line-1")
+	o, err := p.CreateOrder(p.Context(), OrderSpec{Product: "demo", Profile: "device", Quantity: 1, Devices: []string{"DEV-1"}}, "test")
+	p.must(err)
+	p.submit(p.item(o.ID, "DEV-1"))
+	p.stop()
+	p.start()
+	stranger := must(p.device(p.item(o.ID, "DEV-2"))) // past the caller's checks: there is no list to hold it against
+	p.rekey(RekeySpec{DeviceID: "DEV-1", Return: true})
+	if _, err := p.ask(p.Context(), newRequest(stranger, p.authorities["issuing"])); !errors.Is(err, ErrDevice) {
+		t.Errorf("a device that is not listed: %v", err)
+	}
+	p.submit(p.another(p.item(o.ID, "DEV-1"), "second key"))
+	p.audited()
+}

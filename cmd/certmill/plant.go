@@ -9,6 +9,7 @@ import (
 	"io/fs"
 	"log/slog"
 	"os"
+	"slices"
 	"time"
 
 	"github.com/certmill/certmill/ca"
@@ -24,6 +25,7 @@ type plant struct {
 	ledger   *ledger.Ledger
 	tokens   map[string]*hsm.Token // by name in the configuration; empty where the plant was opened without
 	profiles []*ca.Profile
+	kept     []*ca.Profile // versions that orders keep
 	issuer   *issuer.Issuer
 }
 
@@ -53,6 +55,9 @@ func openPlant(ctx context.Context, cfg *Config, mode plantMode, log *slog.Logge
 	records, err := issuer.CAs(p.ledger)
 	if err != nil {
 		return p, fail(exitStorage, "certmill keeps the CAs in its ledger", "read the CAs: %w", err)
+	}
+	if p.kept, err = issuer.RecordedProfiles(p.ledger); err != nil {
+		return p, fail(exitStorage, "certmill keeps the profiles of orders in its ledger", "%w", err)
 	}
 	if mode == forSigning {
 		if err := p.openTokens(ctx, records); err != nil {
@@ -119,11 +124,10 @@ func (p *plant) openTokens(ctx context.Context, records []issuer.CARecord) error
 	keys := make(map[string][]hsm.KeyConfig)
 	for _, r := range records {
 		if kinds := signingKinds(r); kinds != nil {
-			k, err := keyConfig(r, kinds)
+			k, err := p.cfg.keyConfig(r, kinds, p.allowance(r))
 			if err != nil {
 				return err
 			}
-			k.Backup, k.Waivers = hsm.Backup(r.Backup), p.cfg.waivers(r.Token, r.Label)
 			keys[r.Token] = append(keys[r.Token], k)
 		}
 	}
@@ -138,7 +142,7 @@ func (p *plant) openTokens(ctx context.Context, records []issuer.CARecord) error
 		hc.Keys, hc.Log = k, p.log
 		t := hsm.Start(ctx, hc)
 		p.tokens[name] = t
-		if err := t.WaitReady(ctx); errors.Is(err, hsm.ErrUnavailable) && !noModule(hc) {
+		if err := ready(ctx, t); errors.Is(err, hsm.ErrUnavailable) && !noModule(hc) && ctx.Err() == nil {
 			p.log.Error("the token is away: what is stored is answered, nothing is signed until it is there", "token", name, "err", err)
 		} else if err != nil {
 			return tokenError(hc, err)
@@ -180,8 +184,14 @@ func openToken(ctx context.Context, hc hsm.Config) (*hsm.Token, error) {
 	return t, nil
 }
 
-// tokenPatience is how long a person waits for a token.
+// tokenPatience is how long a person, or a service that starts, waits for a token.
 const tokenPatience = 10 * time.Second
+
+func ready(ctx context.Context, t *hsm.Token) error {
+	ctx, cancel := context.WithTimeout(ctx, tokenPatience)
+	defer cancel()
+	return t.WaitReady(ctx)
+}
 
 // tokenError gives a token's failures their exit codes. What a restart would only repeat is exitConfig.
 func tokenError(hc hsm.Config, err error) error {
@@ -206,14 +216,36 @@ func signingKinds(r issuer.CARecord) []string {
 	return nil
 }
 
-// keyConfig tells the signer processes which key it is, what it may sign, and with what every signature is verified.
-func keyConfig(r issuer.CARecord, kinds []string) (hsm.KeyConfig, error) {
+// allowance is what a CA's signers let devices carry: what its profiles describe, those of the configuration and those that orders keep.
+func (p *plant) allowance(r issuer.CARecord) ca.Allowance {
+	var its []*ca.Profile
+	for _, profile := range append(slices.Clone(p.kept), p.profiles...) {
+		if profile.CA() == "" || profile.CA() == r.Name {
+			its = append(its, profile)
+		}
+	}
+	return ca.Allow(its...)
+}
+
+// maxPolicy is what one key's policy may take of the packet in which a keeper learns of all of them (128 KiB, in base64).
+const maxPolicy = 32 << 10
+
+// keyConfig tells the signer processes which key it is, what it may sign, with what every signature is verified, and what the gate has to know.
+func (c *Config) keyConfig(r issuer.CARecord, kinds []string, devices ca.Allowance) (hsm.KeyConfig, error) {
 	cert, err := x509.ParseCertificate(r.Certificate)
 	if err != nil {
 		return hsm.KeyConfig{}, fmt.Errorf("certificate of CA %s: %w", r.Name, err)
 	}
-	policy, err := json.Marshal(ca.Policy{Issuer: cert.RawSubject, Kinds: kinds, SerialPrefix: r.Prefix, NotAfter: cert.NotAfter})
-	return hsm.KeyConfig{Label: r.Label, Public: cert.PublicKey, Policy: policy}, err
+	p := ca.Policy{Issuer: cert.RawSubject, Kinds: kinds, SerialPrefix: r.Prefix, NotAfter: cert.NotAfter}
+	if slices.Contains(kinds, ca.KindDevice) {
+		p.Devices = devices
+	}
+	policy, err := json.Marshal(p)
+	if err == nil && len(policy) > maxPolicy {
+		err = fail(exitConfig, "let new profiles keep the alt_names and extensions of old ones where they can",
+			"the names and extensions of all profiles, and of those that orders keep, take %d bytes to describe to the signers of CA %s, at most %d", len(policy), r.Name, maxPolicy)
+	}
+	return hsm.KeyConfig{Label: r.Label, Public: cert.PublicKey, Policy: policy, Backup: hsm.Backup(r.Backup), Waivers: c.waivers(r.Token, r.Label)}, err
 }
 
 // authorities joins the CAs to their keys. Without a token a CA can prepare, and Sign answers hsm.ErrUnavailable.
@@ -233,7 +265,7 @@ func (p *plant) authorities(records []issuer.CARecord) (all []*ca.Authority, err
 			}
 		}
 		a, err := ca.NewAuthority(ca.AuthorityConfig{Name: r.Name, Certificate: cert, Prefix: r.Prefix, IssueUntil: r.IssueUntil,
-			Signer: signer, PublicURL: p.cfg.PublicURL})
+			Signer: signer, PublicURL: p.cfg.PublicURL, Allowance: p.allowance(r)})
 		if err != nil {
 			return nil, fmt.Errorf("CA %s: %w", r.Name, err)
 		}

@@ -10,7 +10,7 @@ import (
 
 func newProfileCommand(e *env) *cobra.Command {
 	c := &cobra.Command{Use: "profile", Short: "What certificates may be"}
-	c.AddCommand(newProfileListCommand(e), newProfileLintCommand(e))
+	c.AddCommand(newProfileListCommand(e), newProfileShowCommand(e), newProfileLintCommand(e))
 	return c
 }
 

@@ -19,10 +19,13 @@ type books struct {
 	certified map[[32]byte]*station // by SHA-256 of the station's certificate
 	cas       map[string]CARecord
 	frozen    map[Target]bool
+
+	clock *clock // has its own lock
 }
 
-func newBooks() *books {
+func newBooks(c *clock) *books {
 	return &books{
+		clock:     c,
 		orders:    make(map[string]*order),
 		stations:  make(map[string]*station),
 		certified: make(map[[32]byte]*station),
@@ -53,7 +56,8 @@ type document interface {
 	enter(b *books)
 }
 
-// documents are the kinds of entries that the books hold, and the heads under which the newest of each stands.
+// documents are the kinds of entries that the books hold, and the heads under which the newest of each stands. Those without a head concern
+// the live path alone.
 var documents = []struct {
 	kind, head string
 	new        func() document
@@ -62,6 +66,10 @@ var documents = []struct {
 	{entryOrder, "order/", func() document { return new(order) }},
 	{entryStation, "station/", func() document { return new(station) }},
 	{entryFreeze, "freeze/", func() document { return new(freeze) }},
+	{entryClosed, "closed/", func() document { return new(closing) }},
+	{entryClock, "clock", func() document { return new(clockAccepted) }},
+	{entryRekey, "", func() document { return new(rekey) }},     // what they change is counted, and the counters are read with the orders
+	{entryConfirm, "", func() document { return new(confirm) }}, // the same
 }
 
 // load reads the document at an index. Start-up and the live path both come through here.
@@ -86,6 +94,9 @@ func (i *Issuer) load(v *ledger.View, index uint64) (document, error) {
 // fold brings every document of the ledger into the books.
 func (i *Issuer) fold(v *ledger.View) error {
 	for _, d := range documents {
+		if d.head == "" {
+			continue
+		}
 		for _, index := range v.Heads(d.head) {
 			doc, err := i.load(v, index)
 			if err != nil {

@@ -74,6 +74,8 @@ const (
 	claimPrefix  = "ca-prefix" // two octets
 	claimKey     = "key"       // SHA-256 of an SPKI, whosever it is: device, station, service, proof or CA (promise P4)
 	claimDevice  = "device"    // product NUL id NUL slot NUL generation
+	claimRekey   = "rekey"     // the same, of the generation that it ends
+	claimConfirm = "confirm"   // index of the intent, 8 octets
 	claimOrder   = "order"     // id
 	claimProfile = "profile"   // SHA-256 of a version
 	claimStation = "station"   // name

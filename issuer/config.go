@@ -19,9 +19,18 @@ type Config struct {
 	Random      io.Reader        // nil: crypto/rand
 	Log         *slog.Logger     // nil: discard
 	Queue       int              // requests waiting at most, and intents that wait for a token that is away; 0: 4096; past it ErrSlowDown
+
+	// The clock (clock.go).
+	Elapsed    func() time.Duration // how long this process runs, by a clock that nobody sets; nil: Go's monotonic one
+	ClockAhead time.Duration        // Now may run ahead of Elapsed by so much; 0: 24 h
+	Standstill time.Duration        // the plant may have stood still for so long before a start; 0: 45 days
 }
 
-const defaultQueue = 4096
+const (
+	defaultQueue      = 4096
+	defaultClockAhead = 24 * time.Hour
+	defaultStandstill = 45 * 24 * time.Hour // longer than works holidays are
+)
 
 func (cfg Config) withDefaults() Config {
 	if cfg.Now == nil {
@@ -35,6 +44,16 @@ func (cfg Config) withDefaults() Config {
 	}
 	if cfg.Queue <= 0 {
 		cfg.Queue = defaultQueue
+	}
+	if cfg.Elapsed == nil {
+		began := time.Now()
+		cfg.Elapsed = func() time.Duration { return time.Since(began) }
+	}
+	if cfg.ClockAhead <= 0 {
+		cfg.ClockAhead = defaultClockAhead
+	}
+	if cfg.Standstill <= 0 {
+		cfg.Standstill = defaultStandstill
 	}
 	return cfg
 }

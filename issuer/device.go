@@ -36,11 +36,17 @@ func (i *Issuer) Submit(ctx context.Context, it Item) (Certificate, error) {
 
 // device is an Item that was checked as far as it can be without the ledger.
 type device struct {
-	order     *order
-	station   string
-	request   *ca.Request
-	id, slot  string
-	authority *ca.Authority
+	order      *order
+	station    string
+	request    *ca.Request
+	id, slot   string
+	attributes Attributes // from the order's list, for the profile's fields
+	authority  *ca.Authority
+
+	// What the owner found out.
+	generation int       // how often the device was rekeyed
+	limit      uint64    // of the order
+	made       time.Time // when the intent was recorded
 }
 
 func (i *Issuer) device(it Item) (*device, error) {
@@ -68,6 +74,7 @@ func (i *Issuer) device(it Item) (*device, error) {
 	if !o.names(d.id) {
 		return nil, fmt.Errorf("order %s: %w", o.ID, ErrDevice)
 	}
+	d.attributes = o.devices[d.id]
 	if err := o.profile.CheckKey(r); err != nil {
 		return nil, err
 	}
@@ -96,26 +103,47 @@ func (i *Issuer) drawable(it Item) (*order, error) {
 
 func (d *device) claims() (device, key ledger.Claim) {
 	id := d.request.KeyID()
-	return ledger.Claim{Space: claimDevice, Key: d.order.Product + "\x00" + d.id + "\x00" + d.slot + "\x000"}, ledger.Claim{Space: claimKey, Key: string(id[:])}
+	return d.unit().claim(claimDevice, d.generation), ledger.Claim{Space: claimKey, Key: string(id[:])}
 }
 
-// find implements subject: the certificate that this device has under this order with this key.
-func (d *device) find(v *ledger.View, _ time.Time) (uint64, bool, error) {
-	device, key := d.claims()
-	if index, held := v.Claimed(device); held {
+func (d *device) unit() unit { return unit{d.order.Product, d.id, d.slot} }
+
+// find implements subject: the certificate that this device has under this order with this key. Where a rekey has ended that of one generation, the
+// next one's is looked for; it may be drawn on the order that the rekey names.
+func (d *device) find(v *ledger.View, now time.Time) (uint64, bool, error) {
+	for d.generation = 0; ; d.generation++ {
+		index, held := v.Claimed(d.unit().claim(claimDevice, d.generation))
+		if !held {
+			break
+		}
 		in, err := intentAt(v, index)
+		if err != nil {
+			return 0, false, err
+		}
+		if in.order == d.order.ID && in.key == d.request.KeyID() {
+			return index, true, notRevoked(v, index, now)
+		}
+		by, rekeyed, err := rekeyOf(v, d.unit(), d.generation)
 		switch {
 		case err != nil:
 			return 0, false, err
-		case in.order != d.order.ID || in.key != d.request.KeyID():
+		case !rekeyed:
 			return 0, false, ErrHasCertificate
+		case by.Order != d.order.ID && !d.later(v):
+			return 0, false, fmt.Errorf("its rekey is for order %s: %w", by.Order, ErrHasCertificate)
 		}
-		return index, true, nil
 	}
+	_, key := d.claims()
 	if _, held := v.Claimed(key); held {
 		return 0, false, ErrKeyInUse
 	}
 	return 0, false, nil
+}
+
+// later reports whether the generation after this one was drawn already, so that the order of this one's rekey no longer matters.
+func (d *device) later(v *ledger.View) bool {
+	_, held := v.Claimed(d.unit().claim(claimDevice, d.generation+1))
+	return held
 }
 
 // allowed implements subject. The station is asked for again: it may have been stopped while the request waited.
@@ -123,22 +151,27 @@ func (d *device) allowed(b *books, now time.Time) error {
 	if err := b.mayAsk(d.station); err != nil {
 		return err
 	}
-	if err := b.stops(d.order.CA, d.order.ID); err != nil {
-		return err
-	}
 	o := b.orders[d.order.ID]
-	switch {
-	case o.expired(now):
-		return fmt.Errorf("order %s ended %s: %w", o.ID, o.Until.Format(time.RFC3339), ErrOrderClosed)
-	case o.issued >= o.Quantity:
-		return fmt.Errorf("order %s: %w", o.ID, ErrOrderFull) // the debit says so too; here it costs no TBS
+	if o.closed == nil { // what is closed stays so, a freeze ends
+		if err := b.stops(o.CA, o.ID); err != nil {
+			return err
+		}
 	}
-	return nil
+	if o != d.order { // the order's list may have been put away when the request came, and be here again since a unit was given back
+		if !o.names(d.id) {
+			return fmt.Errorf("order %s: %w", o.ID, ErrDevice)
+		}
+		d.attributes = o.devices[d.id]
+	}
+	d.limit = o.limit()
+	return o.mayDraw(now)
 }
 
 // prepare implements subject.
 func (d *device) prepare(s ca.Serial, now time.Time) (*ca.Prepared, error) {
-	return d.authority.Prepare(ca.Issuance{Profile: d.order.profile, Request: d.request, DeviceID: d.id, Serial: s, Now: now})
+	d.made = now
+	return d.authority.Prepare(ca.Issuance{Profile: d.order.profile, Request: d.request, DeviceID: d.id, Attributes: wanted(d.order.profile, d.attributes),
+		Serial: s, Now: now})
 }
 
 // draft implements subject.
@@ -148,9 +181,13 @@ func (d *device) draft() (intent, ledger.Draft) {
 		order: d.order.ID, station: d.station, device: d.id, slot: d.slot}
 	return in, ledger.Draft{
 		Claims: []ledger.Claim{device, key},
-		Debits: []ledger.Debit{{Counter: orderCounter(d.order.ID), Amount: 1, Limit: d.order.Quantity}},
+		Debits: []ledger.Debit{{Counter: orderCounter(d.order.ID), Amount: 1, Limit: d.limit}},
 	}
 }
 
 // landed implements subject.
-func (d *device) landed(b *books) { b.orders[d.order.ID].issued++ }
+func (d *device) landed(b *books) {
+	o := b.orders[d.order.ID]
+	o.issued++
+	o.pace.count(d.made)
+}

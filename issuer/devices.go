@@ -34,8 +34,8 @@ func checkDevices(devices []string) error {
 	return nil
 }
 
-// putDevices appends a list in parts, one id a line, and returns how many.
-func putDevices(tx *ledger.Tx, devices []string) (parts uint64, err error) {
+// putDevices appends a list in parts, one device a line, and returns how many.
+func putDevices(tx *ledger.Tx, devices []string, attributes map[string]Attributes) (parts uint64, err error) {
 	var part []byte
 	flush := func() error {
 		if len(part) == 0 {
@@ -46,22 +46,23 @@ func putDevices(tx *ledger.Tx, devices []string) (parts uint64, err error) {
 		return err
 	}
 	for _, id := range devices {
-		if len(part)+len(id) >= maxDevicePart {
+		line := deviceLine(id, attributes[id])
+		if len(part)+len(line) > maxDevicePart {
 			if err := flush(); err != nil {
 				return 0, err
 			}
 		}
-		part = append(append(part, id...), '\n')
+		part = append(part, line...)
 	}
 	return parts, flush()
 }
 
 // readDevices reads the parts that stand right before an order's entry; nil where there are none.
-func readDevices(v *ledger.View, order, parts uint64) (map[string]struct{}, error) {
+func readDevices(v *ledger.View, order, parts uint64) (map[string]Attributes, error) {
 	if parts == 0 {
 		return nil, nil
 	}
-	devices := make(map[string]struct{})
+	devices := make(map[string]Attributes)
 	for index := order - parts; index < order; index++ {
 		e, err := get(v, index)
 		if err != nil {
@@ -70,8 +71,12 @@ func readDevices(v *ledger.View, order, parts uint64) (map[string]struct{}, erro
 		if e.Kind != entryDevices {
 			return nil, fmt.Errorf("entry %d is a %s, no part of a device list: %w", index, e.Kind, errPayload)
 		}
-		for id := range lines(e.Payload) {
-			devices[id] = struct{}{}
+		for line := range lines(e.Payload) {
+			id, a, err := parseDeviceLine(line)
+			if err != nil {
+				return nil, fmt.Errorf("entry %d: %w", index, err)
+			}
+			devices[id] = a
 		}
 	}
 	return devices, nil

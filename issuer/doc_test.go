@@ -15,9 +15,17 @@ func TestIssuancePage(t *testing.T) {
 		t.Fatal(err)
 	}
 	page := string(b)
-	for _, first := range slices.Concat(crashPoints(), slices.Sorted(maps.Keys(kindRules))) {
+	kinds := []string{entryIntent, entrySignature, entryOrder, entryDevices, entryProfile, entryStation, entryFreeze, entryCA, EntrySelftest,
+		entryClosed, entryRekey, entryRevoked, entryConfirm, entryClock}
+	states := []string{OrderOpen, OrderFull, OrderClosed, OrderExpired, OrderFrozen}
+	for _, first := range slices.Concat(crashPoints(), slices.Sorted(maps.Keys(kindRules)), kinds, states) {
 		if !strings.Contains(page, "\n| `"+first+"` |") {
 			t.Errorf("no row for %q", first)
+		}
+	}
+	for _, space := range []string{claimCA, claimPrefix, claimKey, claimDevice, claimRekey, claimConfirm, claimOrder, claimProfile, claimStation} {
+		if !strings.Contains(page, "`"+space+"` (") {
+			t.Errorf("no claim %q", space)
 		}
 	}
 }

@@ -12,7 +12,7 @@ var (
 	ErrInvalid        = errors.New("not valid") // what an administrator asked for; the text says what is wrong with it
 	ErrOrderUnknown   = errors.New("order unknown")
 	ErrOrderFull      = errors.New("order full")
-	ErrOrderClosed    = errors.New("order closed or expired")
+	ErrOrderClosed    = errors.New("order closed, expired or not begun")
 	ErrFrozen         = errors.New("frozen") // order, CA or all
 	ErrStation        = errors.New("station not allowed")
 	ErrDevice         = errors.New("device not in order")
@@ -21,6 +21,10 @@ var (
 	ErrSlowDown       = errors.New("too much waiting")
 	ErrNotFound       = errors.New("not found")
 	ErrExists         = errors.New("exists")
+	ErrRevoked        = errors.New("certificate revoked")
+	ErrChallenge      = errors.New("challenge not good") // of another certificate or service, or too old
+	ErrProof          = errors.New("signature wrong")    // of a confirmation
+	ErrClock          = errors.New("clock not trusted")
 	ErrStopped        = errors.New("store failed, issuing stopped")
 )
 

@@ -14,7 +14,12 @@ const (
 	entrySignature = "signature" // its signature; closes the intent
 	entryOrder     = "order"
 	entryDevices   = "order.devices" // a part of an order's device list
-	entryProfile   = "profile"       // a version of a profile, recorded when an order first names it
+	entryClosed    = "order.closed"
+	entryRekey     = "rekey"
+	entryRevoked   = "revocation"
+	entryConfirm   = "confirm"
+	entryClock     = "clock"   // somebody said that the clock is right
+	entryProfile   = "profile" // a version of a profile, recorded when an order first names it
 	entryStation   = "station"
 	entryFreeze    = "freeze"
 	entryCA        = "ca"

@@ -54,7 +54,7 @@ func New(cfg Config) (*Issuer, error) {
 		queue:       make(chan *request, cfg.Queue),
 		acts:        make(chan *act),
 		ended:       make(chan struct{}),
-		books:       newBooks(),
+		books:       newBooks(newClock(cfg)),
 	}
 	if err := i.addProfiles(cfg.Profiles); err != nil {
 		return nil, err
@@ -65,7 +65,10 @@ func New(cfg Config) (*Issuer, error) {
 			return err
 		}
 		i.openCount.Store(n)
-		return i.fold(v)
+		if err := i.fold(v); err != nil {
+			return err
+		}
+		return i.books.clock.remember(v)
 	})
 	if err != nil {
 		return nil, fmt.Errorf("read the ledger's documents: %w", err)

@@ -3,6 +3,7 @@ package issuer
 import (
 	"crypto/sha256"
 	"encoding/hex"
+	"errors"
 	"fmt"
 	"iter"
 	"time"
@@ -20,6 +21,7 @@ type ManifestLine struct {
 	CertificateID string    `json:"certificate_id"` // SHA-256 of the DER, as AWS IoT names it
 	CA            string    `json:"ca"`
 	NotAfter      time.Time `json:"not_after"`
+	Denied        bool      `json:"denied,omitempty"` // revoked: the allow-list of JITR must not let it in
 }
 
 // manifestStretch is how many entries are read from one state of the ledger. A slow reader must not hold one state for long: the store could not
@@ -41,7 +43,7 @@ func (i *Issuer) Manifest(id string) iter.Seq2[ManifestLine, error] {
 			yield(ManifestLine{}, fmt.Errorf("order %q: %w", id, ErrOrderUnknown))
 			return
 		}
-		m := manifest{order: o, next: o.index, end: i.ledger.Checkpoint().Size}
+		m := manifest{order: o, next: o.index, end: i.ledger.Checkpoint().Size, now: i.best()}
 		for m.next < m.end {
 			lines, err := m.stretch(i.ledger)
 			for _, line := range lines {
@@ -62,6 +64,7 @@ type manifest struct {
 	order     *order
 	next, end uint64 // entries to read
 	lines     uint64
+	now       time.Time
 }
 
 // stretch reads the lines among the next entries.
@@ -120,5 +123,9 @@ func (m *manifest) line(v *ledger.View, e ledger.Entry) (line ManifestLine, ours
 	if in.slot != mainSlot {
 		line.Slot = in.slot
 	}
-	return line, true, nil
+	revoked := notRevoked(v, of, m.now)
+	if line.Denied = errors.Is(revoked, ErrRevoked); line.Denied {
+		revoked = nil
+	}
+	return line, true, revoked
 }

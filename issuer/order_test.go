@@ -3,8 +3,10 @@ package issuer
 import (
 	"errors"
 	"fmt"
+	"maps"
 	"slices"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -39,6 +41,21 @@ func TestCreateOrderRefuses(t *testing.T) {
 		{"device of 64 hex digits", func(s *OrderSpec) { s.Devices = []string{testCode} }, ErrInvalid},
 		{"too many devices", func(s *OrderSpec) { s.Devices = make([]string, maxDevices+1) }, ErrInvalid},
 		{"over already", func(s *OrderSpec) { s.Until = epoch }, ErrInvalid},
+		{"ends before it begins", func(s *OrderSpec) { s.NotBefore, s.Until = epoch.Add(2*time.Hour), epoch.Add(time.Hour) }, ErrInvalid},
+		{"ends twice", func(s *OrderSpec) { s.EndsIn, s.Until = time.Hour, epoch.Add(time.Hour) }, ErrInvalid},
+		{"ended for a while", func(s *OrderSpec) { s.EndsIn = -time.Hour }, ErrInvalid},
+		{"more scrap than units", func(s *OrderSpec) { s.Scrap = 2 }, ErrInvalid},
+		{"label with a newline", func(s *OrderSpec) { s.Plant = "a\nb" }, ErrInvalid},
+		{"long label", func(s *OrderSpec) { s.Line = strings.Repeat("a", 65) }, ErrInvalid},
+		{"attributes without a list", func(s *OrderSpec) { s.Attributes = map[string]Attributes{"a": {"b": "c"}} }, ErrInvalid},
+		{"attributes of another device", attributes("b", Attributes{"b": "c"}), ErrInvalid},
+		{"attribute called device_id", attributes("a", Attributes{"device_id": "c"}), ErrInvalid},
+		{"attribute in capitals", attributes("a", Attributes{"MAC": "c"}), ErrInvalid},
+		{"attribute of nothing", attributes("a", Attributes{"mac": ""}), ErrInvalid},
+		{"attribute with a tab", attributes("a", Attributes{"mac": "a\tb"}), ErrInvalid},
+		{"long attribute", attributes("a", Attributes{"mac": strings.Repeat("a", 257)}), ErrInvalid},
+		{"registration code as attribute", attributes("a", Attributes{"mac": testCode}), ErrInvalid},
+		{"17 attributes", attributes("a", manyAttributes(17)), ErrInvalid},
 	} {
 		s := good
 		c.change(&s)
@@ -51,6 +68,168 @@ func TestCreateOrderRefuses(t *testing.T) {
 	}
 	if orders, err := p.Orders(); err != nil || len(orders) != 0 {
 		t.Errorf("%d orders after refusals, %v", len(orders), err)
+	}
+}
+
+func attributes(id string, a Attributes) func(*OrderSpec) {
+	return func(s *OrderSpec) { s.Devices, s.Attributes = []string{"a"}, map[string]Attributes{id: a} }
+}
+
+func manyAttributes(n int) Attributes {
+	a := make(Attributes)
+	for i := range n {
+		a[fmt.Sprint("a", i)] = "x"
+	}
+	return a
+}
+
+// What the list says of a device is kept, over parts and restarts, and stands in the device's life.
+func TestAttributesOfDevices(t *testing.T) {
+	p := newPlant(t)
+	p.station("line-1")
+	s := OrderSpec{Product: "demo", Profile: "device", Quantity: 3, Attributes: map[string]Attributes{}}
+	for n := range 30_000 { // more than one entry holds
+		id := fmt.Sprintf("LIST-%06d", n)
+		s.Devices = append(s.Devices, id)
+		if n%2 == 0 {
+			s.Attributes[id] = Attributes{"mac": fmt.Sprintf("02:00:00:00:00:%06d", n), "color": "grün, \"hell\""}
+		}
+	}
+	o, err := p.CreateOrder(p.Context(), s, "test")
+	p.must(err)
+	for _, id := range []string{"LIST-000000", "LIST-029998", "LIST-029999"} {
+		p.submit(p.item(o.ID, id))
+		d, err := p.device(p.item(o.ID, id))
+		p.must(err)
+		if !maps.Equal(d.attributes, s.Attributes[id]) {
+			t.Errorf("%s is made with %v, want %v", id, d.attributes, s.Attributes[id])
+		}
+		p.stop()
+		p.start() // the third time the order is full and its list put away
+		life, err := p.Device("", id, "")
+		p.must(err)
+		if !maps.Equal(life.Attributes, s.Attributes[id]) {
+			t.Errorf("%s has %v, want %v", id, life.Attributes, s.Attributes[id])
+		}
+	}
+	if now := p.orderNow(o.ID); now.Listed != 30_000 || now.Devices != nil || now.Attributes != nil {
+		t.Errorf("%d listed, %d shown", now.Listed, len(now.Devices)+len(now.Attributes))
+	}
+	p.audited()
+}
+
+// A retry after a kill must not make two orders: the same id and words give the first order, whatever has become of it.
+func TestCreateOrderTwice(t *testing.T) {
+	p := newPlant(t)
+	s := OrderSpec{ID: "spring", Product: "demo", Profile: "device", Quantity: 5, EndsIn: time.Hour, Plant: "Brno", Line: "3",
+		Devices: []string{"a", "b"}, Attributes: map[string]Attributes{"a": {"x": "1", "y": "2"}}}
+	first, err := p.CreateOrder(p.Context(), s, "test")
+	p.must(err)
+	size := p.ledger.Checkpoint().Size
+	for range 3 {
+		p.clock.advance(40 * time.Minute) // a duration means the same when it is said again, also when the order has ended
+		again, err := p.CreateOrder(p.Context(), s, "somebody else")
+		p.must(err)
+		if again.Until != first.Until || again.By != "test" || again.Plant != "Brno" || again.Line != "3" {
+			t.Errorf("got %+v, want %+v", again, first)
+		}
+	}
+	if p.ledger.Checkpoint().Size != size {
+		t.Error("a repetition left an entry")
+	}
+	for name, change := range map[string]func(*OrderSpec){
+		"quantity":   func(s *OrderSpec) { s.Quantity++ },
+		"end":        func(s *OrderSpec) { s.EndsIn++ },
+		"devices":    func(s *OrderSpec) { s.Devices = []string{"b", "a"} },
+		"attributes": func(s *OrderSpec) { s.Attributes = map[string]Attributes{"a": {"x": "1", "y": "3"}} },
+	} {
+		other := s
+		change(&other)
+		if _, err := p.CreateOrder(p.Context(), other, "test"); !errors.Is(err, ErrExists) {
+			t.Errorf("another %s: %v", name, err)
+		}
+	}
+	fresh := s
+	fresh.ID = "autumn"
+	p.together(16, func(int) error { // all at once
+		_, err := p.CreateOrder(p.Context(), fresh, "test")
+		return err
+	})
+	if orders, err := p.Orders(); err != nil || len(orders) != 2 {
+		t.Errorf("%d orders, %v", len(orders), err)
+	}
+	p.audited()
+}
+
+// Scrap is drawn like the rest, and not one more.
+func TestScrap(t *testing.T) {
+	p := newPlant(t)
+	p.station("line-1")
+	o, err := p.CreateOrder(p.Context(), OrderSpec{Product: "demo", Profile: "device", Quantity: 4, Scrap: 2}, "test")
+	p.must(err)
+	var made, full atomic.Int64
+	p.together(20, func(n int) error {
+		_, err := p.Submit(p.Context(), p.item(o.ID, deviceID(n)))
+		switch {
+		case err == nil:
+			made.Add(1)
+		case errors.Is(err, ErrOrderFull):
+			full.Add(1)
+		default:
+			return err
+		}
+		return nil
+	})
+	if now := p.orderNow(o.ID); made.Load() != 6 || full.Load() != 14 || now.Issued != 6 || now.State != OrderFull || now.Scrap != 2 {
+		t.Errorf("%d made, %d refused, order %+v", made.Load(), full.Load(), now)
+	}
+	p.audited()
+}
+
+// The window has two ends.
+func TestOrderBegins(t *testing.T) {
+	p := newPlant(t)
+	p.station("line-1")
+	o, err := p.CreateOrder(p.Context(), OrderSpec{Product: "demo", Profile: "device", Quantity: 5, StartsIn: time.Hour, EndsIn: 2 * time.Hour}, "test")
+	p.must(err)
+	if !o.NotBefore.Equal(epoch.Add(time.Hour)) || !o.Until.Equal(epoch.Add(2*time.Hour)) || o.State != OrderOpen {
+		t.Errorf("order %+v", o)
+	}
+	it := p.item(o.ID, "DEMO-000001")
+	p.clock.advance(time.Hour - time.Millisecond)
+	p.refuse(it, ErrOrderClosed)
+	p.clock.advance(time.Millisecond)
+	p.submit(it)
+	p.clock.advance(time.Hour)
+	p.refuse(p.item(o.ID, "DEMO-000002"), ErrOrderClosed)
+	p.audited()
+}
+
+func TestPace(t *testing.T) {
+	var p pace
+	at := epoch
+	if got := p.perHour(at); got != 0 || !forecast(10, 0, 0, at).IsZero() {
+		t.Errorf("nothing made: %g an hour", got)
+	}
+	for range 5 * 60 { // one a second for five minutes
+		p.count(at)
+		at = at.Add(time.Second)
+	}
+	at = at.Add(-time.Second)
+	if got := p.perHour(at); got != 3600 {
+		t.Errorf("got %g an hour, want 3600", got)
+	}
+	if got, want := forecast(7200+300, 300, 3600, at), at.Add(2*time.Hour).Truncate(time.Minute); !got.Equal(want) {
+		t.Errorf("forecast %s, want %s", got, want)
+	}
+	if got := p.perHour(at.Add(10 * time.Minute)); got != 1200 {
+		t.Errorf("after ten minutes of nothing: %g, want 1200", got)
+	}
+	if got := p.perHour(at.Add(16 * time.Minute)); got != 0 {
+		t.Errorf("after a quarter of an hour of nothing: %g", got)
+	}
+	if !forecast(5, 5, 10, at).IsZero() || !forecast(maxQuantity, 0, 1, at).IsZero() {
+		t.Error("a forecast of what is made, or of what nobody lives to see")
 	}
 }
 
@@ -216,16 +395,40 @@ func TestOrderKeepsItsProfile(t *testing.T) {
 	}
 }
 
-// Until device lists carry attributes, an order whose devices could never have a certificate is refused when it is made.
-func TestOrderWithAttributesIsRefused(t *testing.T) {
+// A profile that wants attributes gets them from the order's list; what it would refuse at the line is refused when the order is made.
+func TestProfileGetsAttributes(t *testing.T) {
 	p, _ := readyPlant(t, 10)
 	p.stop()
-	p.profiles[0] = p.profile(string(ca.DefaultProfile(ca.KindDevice)) + "\nattributes: {hardware: '[A-Z]{1,8}'}\n")
+	text := strings.Replace(string(ca.DefaultProfile(ca.KindDevice)), "organization: Demo", "organization: 'Demo {attribute.hardware}'", 1)
+	p.profiles[0] = p.profile(text + "\nattributes: {hardware: '[A-Z]{1,8}'}\n")
 	p.start()
-	_, err := p.CreateOrder(p.Context(), OrderSpec{Product: "demo", Profile: "device", Quantity: 1}, "test")
-	if !errors.Is(err, ErrInvalid) || !strings.Contains(err.Error(), "wants hardware of every device") {
-		t.Fatalf("error %v", err)
+	spec := OrderSpec{Product: "demo", Profile: "device", Quantity: 5}
+	if _, err := p.CreateOrder(p.Context(), spec, "test"); !errors.Is(err, ErrInvalid) || !strings.Contains(err.Error(), "wants hardware of every device") {
+		t.Errorf("without a list: %v", err)
 	}
+	spec.Devices = []string{"DEV-1", "DEV-2"}
+	for name, a := range map[string]map[string]Attributes{
+		"nothing":     nil,
+		"half of it":  {"DEV-1": {"hardware": "A"}},
+		"other text":  {"DEV-1": {"hardware": "A"}, "DEV-2": {"hardware": "a"}},
+		"other names": {"DEV-1": {"hardware": "A"}, "DEV-2": {"color": "red"}},
+	} {
+		spec.Attributes = a
+		if _, err := p.CreateOrder(p.Context(), spec, "test"); !errors.Is(err, ca.ErrRefused) {
+			t.Errorf("%s: %v", name, err)
+		}
+	}
+	spec.Attributes = map[string]Attributes{"DEV-1": {"hardware": "REVA", "color": "red"}, "DEV-2": {"hardware": "REVB"}}
+	o, err := p.CreateOrder(p.Context(), spec, "test")
+	p.must(err)
+	for id, want := range map[string]string{"DEV-1": "Demo REVA", "DEV-2": "Demo REVB"} {
+		if got := mustParse(t, p.submit(p.item(o.ID, id)).DER).Subject.Organization; !slices.Equal(got, []string{want}) {
+			t.Errorf("%s: organization %q, want %q", id, got, want)
+		}
+		p.stop()
+		p.start()
+	}
+	p.audited()
 }
 
 // The manifest of each of two orders that run side by side, over several stretches, in the order of signing.

@@ -2,6 +2,9 @@ package issuer
 
 import (
 	"context"
+	"crypto/sha256"
+	"encoding/hex"
+	"encoding/json"
 	"fmt"
 	"path"
 	"regexp"
@@ -16,8 +19,12 @@ import (
 
 // CreateOrder opens an order and makes its product. The profile's version is recorded with it, once: the order keeps it though the file
 // may change. Errors: ErrInvalid, ErrExists, ErrNotFound for profile or CA, ca.ErrRefused where
-// that CA may not sign by that profile.
+// that CA may not sign by that profile. Asked again with the same id and the same words, whoever asks, it returns the order of the first time; the
+// same id with other words is ErrExists.
 func (i *Issuer) CreateOrder(ctx context.Context, s OrderSpec, by string) (Order, error) {
+	if made, err := i.madeBefore(s); made || err != nil { // asked first: what is wrong with it now was right then
+		return i.orderOr(s.ID, err)
+	}
 	e, profile, err := i.checkOrder(s, by)
 	if err != nil {
 		return Order{}, fmt.Errorf("create order: %w", err)
@@ -27,21 +34,69 @@ func (i *Issuer) CreateOrder(ctx context.Context, s OrderSpec, by string) (Order
 			e.ID = nextOrder(tx, len(o.books.orders))
 		}
 		claim := ledger.Claim{Space: claimOrder, Key: e.ID}
-		if _, held := tx.Claimed(claim); held {
-			return 0, fmt.Errorf("order %s: %w", e.ID, ErrExists)
+		if index, held := tx.Claimed(claim); held {
+			return 0, sameOrder(&tx.View, index, e)
 		}
 		if err := recordProfile(tx, profile); err != nil {
 			return 0, err
 		}
-		if e.DeviceParts, err = putDevices(tx, s.Devices); err != nil {
+		if e.DeviceParts, err = putDevices(tx, s.Devices, s.Attributes); err != nil {
 			return 0, err
 		}
 		return put(tx, ledger.Draft{Kind: entryOrder, Payload: payload(e), Heads: []string{"order/" + e.ID}, Claims: []ledger.Claim{claim}})
 	})
+	return i.orderOr(e.ID, err)
+}
+
+func (i *Issuer) orderOr(id string, err error) (Order, error) {
 	if err != nil {
 		return Order{}, fmt.Errorf("create order: %w", err)
 	}
-	return i.Order(e.ID)
+	return i.Order(id)
+}
+
+// asked is what identifies a spec whose id the caller chose; "" where the service chose it.
+func (s *OrderSpec) asked() string {
+	if s.ID == "" {
+		return ""
+	}
+	b, err := json.Marshal(s) // maps in the order of their keys
+	if err != nil {
+		panic("issuer: encode order spec: " + err.Error()) // our own type always encodes
+	}
+	sum := sha256.Sum256(b)
+	return hex.EncodeToString(sum[:])
+}
+
+// madeBefore finds the order of an equal request.
+func (i *Issuer) madeBefore(s OrderSpec) (bool, error) {
+	i.books.mu.RLock()
+	defer i.books.mu.RUnlock()
+	o := i.books.orders[s.ID]
+	if o == nil {
+		return false, nil
+	}
+	return true, equalAsked(o.orderEntry, s.asked())
+}
+
+// sameOrder is madeBefore where the other request came at the same time.
+func sameOrder(v *ledger.View, index uint64, e orderEntry) error {
+	at, err := get(v, index)
+	if err != nil {
+		return err
+	}
+	var stored orderEntry
+	if err := decodePayload(at, &stored); err != nil {
+		return fmt.Errorf("%w: entry %d: %w", errStore, index, err)
+	}
+	return equalAsked(stored, e.Asked)
+}
+
+func equalAsked(o orderEntry, asked string) error {
+	if asked == "" || o.Asked != asked {
+		return fmt.Errorf("order %s, asked for in other words by %s: %w", o.ID, o.By, ErrExists)
+	}
+	return nil
 }
 
 // nextOrder finds the next free number. No order is ever removed, so the number of orders is a good place to begin.
@@ -54,20 +109,25 @@ func nextOrder(tx *ledger.Tx, orders int) string {
 	}
 }
 
-// maxQuantity keeps counters far from their end.
-const maxQuantity = 1 << 40
+const (
+	maxQuantity = 1 << 40 // keeps counters far from their end
+	maxLabel    = 64
+)
 
 // checkOrder checks a spec and fills in its defaults.
 func (i *Issuer) checkOrder(s OrderSpec, by string) (orderEntry, *ca.Profile, error) {
-	e := orderEntry{ID: s.ID, Product: s.Product, Profile: s.Profile, Quantity: s.Quantity, CA: s.CA, Stations: s.Stations,
-		IDPattern: s.IDPattern, By: by}
+	e := orderEntry{ID: s.ID, Product: s.Product, Profile: s.Profile, Quantity: s.Quantity, Scrap: s.Scrap, CA: s.CA, Stations: s.Stations,
+		Plant: s.Plant, Line: s.Line, IDPattern: s.IDPattern, Listed: len(s.Devices), Asked: s.asked(), By: by}
 	if e.Stations == "" {
 		e.Stations = "*"
 	}
-	if !s.Until.IsZero() {
-		e.Until = entryTime(s.Until)
+	if err := e.setWindow(s, i.now()); err != nil {
+		return e, nil, err
 	}
 	if err := checkOrderFields(&e, s.Devices, i.now()); err != nil {
+		return e, nil, err
+	}
+	if err := checkAttributes(s.Devices, s.Attributes); err != nil {
 		return e, nil, err
 	}
 	p := i.profiles[s.Profile]
@@ -77,8 +137,8 @@ func (i *Issuer) checkOrder(s OrderSpec, by string) (orderEntry, *ca.Profile, er
 	if p.Kind() != ca.KindDevice {
 		return e, nil, fmt.Errorf("profile %s is for kind %s, an order makes devices: %w", s.Profile, p.Kind(), ErrInvalid)
 	}
-	if names := p.Attributes(); len(names) > 0 { // until device lists carry them (device.prepare, ca.Issuance.Attributes)
-		return e, nil, fmt.Errorf("profile %s wants %s of every device, which device lists do not carry yet: %w", p.Name(), strings.Join(names, ", "), ErrInvalid)
+	if err := checkWanted(p, s.Devices, s.Attributes); err != nil {
+		return e, nil, err
 	}
 	e.ProfileHash = p.Hash()
 	var err error
@@ -89,6 +149,25 @@ func (i *Issuer) checkOrder(s OrderSpec, by string) (orderEntry, *ca.Profile, er
 		err = a.Admits(p, i.now()) // an officer hears it now, not a line later
 	}
 	return e, p, err
+}
+
+// setWindow takes a time or a duration from now for each end.
+func (e *orderEntry) setWindow(s OrderSpec, now time.Time) error {
+	for _, end := range []struct {
+		into *time.Time
+		at   time.Time
+		in   time.Duration
+	}{{&e.NotBefore, s.NotBefore, s.StartsIn}, {&e.Until, s.Until, s.EndsIn}} {
+		switch {
+		case end.in < 0 || end.in > 0 && !end.at.IsZero():
+			return fmt.Errorf("an order begins and ends at a time or after a while, not both: %w", ErrInvalid)
+		case end.in > 0:
+			*end.into = entryTime(now.Add(end.in))
+		case !end.at.IsZero():
+			*end.into = entryTime(end.at)
+		}
+	}
+	return nil
 }
 
 func checkOrderFields(e *orderEntry, devices []string, now time.Time) error {
@@ -109,6 +188,12 @@ func checkOrderFields(e *orderEntry, devices []string, now time.Time) error {
 	switch {
 	case e.Quantity == 0 || e.Quantity > maxQuantity:
 		return fmt.Errorf("quantity must be 1 to %d: %w", uint64(maxQuantity), ErrInvalid)
+	case e.Scrap > e.Quantity:
+		return fmt.Errorf("scrap of more than the quantity is another order: %w", ErrInvalid)
+	case e.Plant != "" && !printable(e.Plant, maxLabel), e.Line != "" && !printable(e.Line, maxLabel):
+		return fmt.Errorf("plant and line are at most %d printable characters: %w", maxLabel, ErrInvalid)
+	case !e.Until.IsZero() && !e.NotBefore.Before(e.Until):
+		return fmt.Errorf("it would end before it begins: %w", ErrInvalid)
 	case !e.Until.IsZero() && !now.Before(e.Until):
 		return fmt.Errorf("until is over already: %w", ErrInvalid)
 	case !printable(e.By, maxText):

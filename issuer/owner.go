@@ -56,6 +56,9 @@ func (i *Issuer) Run(ctx context.Context) error {
 	defer close(o.quit)
 	orderly := false
 	defer func() { i.stopped.Store(!orderly); close(i.ended) }()
+	if err := i.books.clock.look(i.now()); err != nil {
+		i.log.Error("nothing is issued until somebody says that the clock is right", "err", err)
+	}
 	if err := o.recover(); err != nil {
 		return err
 	}

@@ -12,6 +12,7 @@ import (
 	"crypto/x509/pkix"
 	"errors"
 	"fmt"
+	"path/filepath"
 	"slices"
 	"sync"
 	"sync/atomic"
@@ -26,10 +27,11 @@ import (
 // epoch is when the tests play.
 var epoch = time.Date(2026, 11, 24, 8, 30, 0, 0, time.UTC)
 
-// clock moves when a test moves it, and so do its timers.
-type clock struct {
+// testClock moves when a test moves it, and so do its timers.
+type testClock struct {
 	mu     sync.Mutex
-	offset time.Duration
+	offset time.Duration // how long the test plays: timers and elapsed go by it
+	wrong  time.Duration // what the time of day is off
 	timers []timer
 }
 
@@ -38,14 +40,28 @@ type timer struct {
 	fire chan time.Time
 }
 
-func (c *clock) now() time.Time {
+func (c *testClock) now() time.Time {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	return epoch.Add(c.offset)
+	return epoch.Add(c.offset + c.wrong)
+}
+
+// elapsed is the clock that nobody sets.
+func (c *testClock) elapsed() time.Duration {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.offset
+}
+
+// jump sets the time of day, by so much from what is right.
+func (c *testClock) jump(wrong time.Duration) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.wrong = wrong
 }
 
 // after is time.After by this clock.
-func (c *clock) after(d time.Duration) <-chan time.Time {
+func (c *testClock) after(d time.Duration) <-chan time.Time {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	t := timer{c.offset + d, make(chan time.Time, 1)}
@@ -53,7 +69,7 @@ func (c *clock) after(d time.Duration) <-chan time.Time {
 	return t.fire
 }
 
-func (c *clock) advance(d time.Duration) {
+func (c *testClock) advance(d time.Duration) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	c.offset += d
@@ -129,11 +145,12 @@ func signTBS(key crypto.Signer, tbs []byte) ([]byte, error) {
 type plant struct {
 	testing.TB
 	cfg      ledger.Config
-	clock    clock
+	clock    testClock
 	profiles []*ca.Profile
 	tokens   map[string]*token // by CA
 	records  []CARecord
 	csrs     map[string][]byte // by name of key
+	keys     map[string]*ecdsa.PrivateKey
 
 	disk   *ledgertest.Disk
 	ledger *ledger.Ledger
@@ -147,8 +164,10 @@ var caPlan = []struct{ name, role string }{{"root", ca.RoleRoot}, {"issuing", ca
 
 func newPlant(t testing.TB) *plant {
 	t.Helper()
-	p := &plant{TB: t, cfg: ledgertest.Create(t), tokens: make(map[string]*token), csrs: make(map[string][]byte)}
-	p.cfg.Now, p.cfg.Log = p.clock.now, nil
+	p := &plant{TB: t, tokens: make(map[string]*token), csrs: make(map[string][]byte), keys: make(map[string]*ecdsa.PrivateKey)}
+	dir := t.TempDir() // not ledgertest.Create, whose first entry has the time of today: the ledger's own never goes back to the epoch
+	p.cfg = ledger.Config{Path: filepath.Join(dir, "ledger.db"), Marker: filepath.Join(dir, "failed"), Now: p.clock.now}
+	p.must(ledger.Create(p.cfg, ledgertest.Name))
 	p.profiles = []*ca.Profile{p.profile(string(ca.DefaultProfile(ca.KindDevice)))}
 	l, err := ledger.Open(p.cfg)
 	p.must(err)
@@ -250,7 +269,7 @@ func (p *plant) open(hooks ...func(*Issuer)) {
 		p.must(err)
 		authorities = append(authorities, a)
 	}
-	p.Issuer, err = New(Config{Ledger: p.ledger, Profiles: p.profiles, Authorities: authorities, Now: p.clock.now})
+	p.Issuer, err = New(Config{Ledger: p.ledger, Profiles: p.profiles, Authorities: authorities, Now: p.clock.now, Elapsed: p.clock.elapsed})
 	p.must(err)
 	p.Issuer.after = p.clock.after
 	for _, h := range hooks {
@@ -296,7 +315,8 @@ func (p *plant) csr(key string, cn ...string) []byte {
 	if der := p.csrs[key]; der != nil {
 		return der
 	}
-	p.csrs[key] = newCSR(p, newKey(p), append(cn, "")[0])
+	p.keys[key] = newKey(p)
+	p.csrs[key] = newCSR(p, p.keys[key], append(cn, "")[0])
 	return p.csrs[key]
 }
 

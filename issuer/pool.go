@@ -105,7 +105,8 @@ func (a *act) land(o *owner, _ ledger.Checkpoint) {
 	if a.document != nil {
 		a.document.enter(o.books)
 	}
-	if _, ok := a.document.(*freeze); ok {
+	switch a.document.(type) {
+	case *freeze, *clockAccepted:
 		o.wakeAll()
 	}
 	a.answers <- answer{err: a.err}

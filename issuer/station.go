@@ -158,7 +158,7 @@ func (i *Issuer) Identify(cert *x509.Certificate) (Station, error) {
 	if s == nil {
 		return Station{}, fmt.Errorf("certificate is no station's: %w", ErrStation)
 	}
-	if now := i.now(); now.Before(cert.NotBefore) || now.After(cert.NotAfter) {
+	if now := i.Time(); now.Before(cert.NotBefore) || now.After(cert.NotAfter) {
 		return Station{}, fmt.Errorf("certificate of station %s is not valid now: %w", s.Name, ErrStation)
 	}
 	if err := i.books.mayAsk(s.Name); err != nil {

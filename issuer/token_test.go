@@ -54,14 +54,14 @@ func TestRetriesWhileTokenIsAway(t *testing.T) {
 	t.Logf("%d tries while the token was away, %s to %s apart", tries, firstRetry, lastRetry)
 }
 
-func (c *clock) waiting() int {
+func (c *testClock) waiting() int {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	return len(c.timers)
 }
 
 // left is the time to the only timer.
-func (c *clock) left() time.Duration {
+func (c *testClock) left() time.Duration {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	return c.timers[0].due - c.offset

@@ -26,6 +26,8 @@ type Config struct {
 	Profiles   []string               `yaml:"profiles"`
 	AdminUsers []int                  `yaml:"admin_users"` // uids that the admin socket admits beside serve's own and root
 
+	Clock ClockConfig `yaml:"clock"`
+
 	dir string // folder of the file
 }
 
@@ -37,6 +39,12 @@ type ListenConfig struct {
 	Admin    string   `yaml:"admin"`   // path of a unix socket
 	TLSMin   string   `yaml:"tls_min"` // "1.3" (default) or "1.2"
 	Names    []string `yaml:"names"`   // names and addresses in the service's certificate, beside the stations address, localhost and the host name
+}
+
+// ClockConfig says how far the time of day may jump before somebody must say that it is right (docs/issuance.md).
+type ClockConfig struct {
+	Ahead      duration `yaml:"ahead"`      // of the time that this process runs; left out: 24h
+	Standstill duration `yaml:"standstill"` // of the plant before a start; left out: 1080h, 45 days
 }
 
 // LedgerConfig says where the record is kept.

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"os"
 	"strings"
 	"testing"
 	"time"
@@ -44,6 +45,23 @@ func TestContractConfig(t *testing.T) {
 	}
 }
 
+// What the template says of the clock in a comment is what it means.
+func TestClockConfig(t *testing.T) {
+	text, err := os.ReadFile("template/certmill.yaml")
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, line, found := strings.Cut(string(text), "\n# clock: ")
+	if !found {
+		t.Fatal("the template does not name the clock")
+	}
+	line, _, _ = strings.Cut(line, "\n")
+	c, err := parseConfig([]byte("version: 1\nclock: " + line))
+	if err != nil || time.Duration(c.Clock.Ahead) != 24*time.Hour || time.Duration(c.Clock.Standstill) != 45*24*time.Hour {
+		t.Errorf("got %+v, %v", c.Clock, err)
+	}
+}
+
 func TestConfigSaysWhatIsWrong(t *testing.T) {
 	token := "version: 1\ntokens: {main: {module: m, "
 	for _, c := range []struct{ name, in, want string }{
@@ -58,6 +76,8 @@ func TestConfigSaysWhatIsWrong(t *testing.T) {
 		{"deadline", token + "token: x, pin: {file: p}, deadline: -1s}}", "longer than 0"},
 		{"URI with a query", token + `uri: "pkcs11:token=k?pin-source=file:/etc/pin", pin: {file: p}}}`, `"?pin-source=file:/etc/pin" is not used`},
 		{"URI", token + `uri: "pkcs11:object=k", pin: {file: p}}}`, `attribute "object" is not used`},
+		{"clock", "version: 1\nclock: {ahead: 0s}", "longer than 0"},
+		{"clock's typing error", "version: 1\nclock: {ahed: 1h}", `did you mean "ahead"?`},
 		{"TLS", "version: 1\nlisten: {tls_min: \"1.1\"}", `neither "1.3" nor "1.2"`},
 	} {
 		t.Run(c.name, func(t *testing.T) {

@@ -5,7 +5,6 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
-	"os"
 	"strconv"
 	"strings"
 	"time"
@@ -18,33 +17,42 @@ import (
 
 func newOrderCommand(e *env) *cobra.Command {
 	c := &cobra.Command{Use: "order", Short: "Production orders: what may be made, and what was"}
-	c.AddCommand(newOrderCreateCommand(e), newOrderListCommand(e), newOrderShowCommand(e), newOrderManifestCommand(e))
+	c.AddCommand(newOrderCreateCommand(e), newOrderListCommand(e), newOrderShowCommand(e), newOrderManifestCommand(e), newOrderCloseCommand(e))
 	return c
 }
 
 func newOrderCreateCommand(e *env) *cobra.Command {
 	var spec issuer.OrderSpec
-	var devices, until string
+	var devices, notBefore, until string
 	c := &cobra.Command{
 		Use:   "create --product P --profile F --quantity N",
 		Short: "Open an order",
 		Long: "Opens an order: at most --quantity device certificates of one profile, for the stations and device ids it names. It keeps the version\n" +
-			"of the profile that is configured now. The first order of a product makes the product.",
-		Example: "  certmill order create --product sensor --profile device --quantity 5000 --stations 'line-*' --until 720h",
-		Args:    cobra.NoArgs,
+			"of the profile that is configured now. The first order of a product makes the product.\n\n" +
+			"With --id the command may be repeated: the same id and the same words give the order of the first time. Without it, each call makes an order.\n\n" +
+			"--scrap is an allowance: so many certificates may be drawn above the quantity, for units that do not leave the line.\n\n" +
+			"--devices names a file with one id a line; or .csv with a column device_id and one for each attribute; or .jsonl with the same fields.",
+		Example: "  certmill order create --product sensor --profile device --quantity 5000 --stations 'line-*' --until 720h\n" +
+			"  certmill order create --id lamp-31 --product lamp --profile device --quantity 500 --scrap 10 --devices lamps.csv --plant Brno --line 3",
+		Args: cobra.NoArgs,
 	}
 	f := c.Flags()
+	f.StringVar(&spec.ID, "id", "", "`NAME` of the order (default: the next O-N); it makes repeating safe")
 	f.StringVar(&spec.Product, "product", "", "`NAME` of the product")
 	f.StringVar(&spec.Profile, "profile", "", "`NAME` of a profile of the configuration")
 	f.Uint64Var(&spec.Quantity, "quantity", 0, "how many certificates at most")
+	f.Uint64Var(&spec.Scrap, "scrap", 0, "how many more may be drawn for units that are scrapped")
+	f.StringVar(&spec.Plant, "plant", "", "`LABEL`")
+	f.StringVar(&spec.Line, "line", "", "`LABEL`")
 	f.StringVar(&spec.CA, "ca", "", "`NAME` of the issuing CA (default: the profile's, or the only one)")
 	f.StringVar(&spec.Stations, "stations", "", "`GLOB` of stations that may draw on it (default *)")
-	f.StringVar(&devices, "devices", "", "`FILE` with the device ids, one a line")
+	f.StringVar(&devices, "devices", "", "`FILE` with the device ids, and attributes if wanted")
 	f.StringVar(&spec.IDPattern, "id-pattern", "", "regular `EXPRESSION` for whole device ids (default: the profile's)")
+	f.StringVar(&notBefore, "not-before", "", "`TIME` of its begin: as --until")
 	f.StringVar(&until, "until", "", "`TIME` of its end: RFC 3339, or a duration from now such as 720h")
 	offline := addOffline(f)
 	c.RunE = func(c *cobra.Command, _ []string) error {
-		if err := completeOrder(&spec, devices, until, time.Now()); err != nil {
+		if err := completeOrder(&spec, devices, notBefore, until); err != nil {
 			return err
 		}
 		return e.admin(c.Context(), access{forRecord, offline}, func(ctx context.Context, a *server.AdminClient) error {
@@ -59,7 +67,7 @@ func newOrderCreateCommand(e *env) *cobra.Command {
 }
 
 // completeOrder judges the flags and reads the list of devices.
-func completeOrder(s *issuer.OrderSpec, devices, until string, now time.Time) (err error) {
+func completeOrder(s *issuer.OrderSpec, devices, notBefore, until string) (err error) {
 	switch {
 	case s.Product == "":
 		return fail(exitUsage, "", "--product is missing")
@@ -68,49 +76,31 @@ func completeOrder(s *issuer.OrderSpec, devices, until string, now time.Time) (e
 	case s.Quantity == 0:
 		return fail(exitUsage, "", "--quantity is missing: an order of nothing makes nothing")
 	}
-	if until != "" {
-		if s.Until, err = parseTime(until, now); err != nil {
-			return err
-		}
+	if s.NotBefore, s.StartsIn, err = parseEnd(notBefore); err != nil {
+		return err
+	}
+	if s.Until, s.EndsIn, err = parseEnd(until); err != nil {
+		return err
 	}
 	if devices != "" {
-		s.Devices, err = readDeviceList(devices)
+		err = readDevices(s, devices)
 	}
 	return err
 }
 
-// parseTime reads RFC 3339 or a duration from now.
-func parseTime(text string, now time.Time) (time.Time, error) {
-	if t, err := time.Parse(time.RFC3339, text); err == nil {
-		return t, nil
+// parseEnd reads RFC 3339, or a duration from the moment the order is recorded.
+func parseEnd(text string) (at time.Time, in time.Duration, err error) {
+	if text == "" {
+		return at, 0, nil
 	}
-	d, err := time.ParseDuration(text)
-	if err != nil || d <= 0 {
-		return time.Time{}, fail(exitUsage, "write 2027-01-31T18:00:00Z, or 720h", "%q is neither a time nor a duration from now", text)
+	if at, err = time.Parse(time.RFC3339, text); err == nil {
+		return at, 0, nil
 	}
-	return now.Add(d), nil
-}
-
-// readDeviceList reads ids, one a line; blank lines and lines that begin with # are left out.
-func readDeviceList(path string) (ids []string, err error) {
-	f, err := os.Open(path)
-	if err != nil {
-		return nil, fail(exitUsage, "check the path", "%w", err)
+	in, err = time.ParseDuration(text)
+	if err != nil || in <= 0 {
+		return time.Time{}, 0, fail(exitUsage, "write 2027-01-31T18:00:00Z, or 720h", "%q is neither a time nor a duration from now", text)
 	}
-	defer f.Close()
-	s := bufio.NewScanner(f)
-	for s.Scan() {
-		if id := strings.TrimSpace(s.Text()); id != "" && !strings.HasPrefix(id, "#") {
-			ids = append(ids, id)
-		}
-	}
-	if s.Err() != nil {
-		return nil, fail(exitUsage, "write one device id a line", "%s: %w", path, s.Err())
-	}
-	if len(ids) == 0 {
-		return nil, fail(exitUsage, "write one device id a line", "%s names no device", path)
-	}
-	return ids, nil
+	return time.Time{}, in, nil
 }
 
 func newOrderListCommand(e *env) *cobra.Command {
@@ -133,20 +123,29 @@ func newOrderListCommand(e *env) *cobra.Command {
 }
 
 func newOrderShowCommand(e *env) *cobra.Command {
-	return &cobra.Command{
+	var older time.Duration
+	c := &cobra.Command{
 		Use:   "show ID",
 		Short: "One order in full",
-		Args:  cobra.ExactArgs(1),
-		RunE: func(c *cobra.Command, args []string) error {
-			return e.admin(c.Context(), reads, func(ctx context.Context, a *server.AdminClient) error {
-				o, err := a.Order(ctx, args[0])
-				if err != nil {
-					return err
-				}
-				return e.printOne(o, orderText(o))
-			})
-		},
+		Long: "Tells what the order is and how far it is. Rate, forecast and what was refused count from the start of the service on. With --unconfirmed-for it\n" +
+			"lists the devices that got their certificate longer ago than that and have not shown their key since.",
+		Example: "  certmill order show O-7\n  certmill order show O-7 --unconfirmed-for 24h",
+		Args:    cobra.ExactArgs(1),
 	}
+	c.Flags().DurationVar(&older, "unconfirmed-for", 0, "list the devices that have not confirmed for this `TIME`")
+	c.RunE = func(c *cobra.Command, args []string) error {
+		return e.admin(c.Context(), reads, func(ctx context.Context, a *server.AdminClient) error {
+			if c.Flags().Changed("unconfirmed-for") {
+				return e.showUnconfirmed(ctx, a, args[0], older)
+			}
+			o, err := a.Order(ctx, args[0])
+			if err != nil {
+				return err
+			}
+			return e.printOne(o, orderText(o))
+		})
+	}
+	return c
 }
 
 func orderText(o issuer.Order) string {
@@ -158,20 +157,52 @@ func orderText(o issuer.Order) string {
 	}
 	line("order", o.ID)
 	line("state", o.State)
-	line("issued", fmt.Sprintf("%d of %d", o.Issued, o.Quantity))
+	line("issued", fmt.Sprintf("%d of %d", o.Issued, o.Quantity)+more(o.Scrap, " and %d for scrap")+more(o.Returned, ", %d given back"))
+	line("confirmed", number(o.Confirmed))
+	for _, code := range sortedKeys(o.Refused) {
+		line("refused", fmt.Sprintf("%d %s", o.Refused[code], code))
+	}
+	if o.PerHour > 0 {
+		line("rate", fmt.Sprintf("%.0f an hour", o.PerHour))
+	}
+	if !o.Forecast.IsZero() {
+		line("forecast", "done "+at(o.Forecast)+late(o))
+	}
 	line("product", o.Product)
 	line("profile", o.Profile+" "+o.ProfileHash)
 	line("ca", o.CA)
 	line("stations", o.Stations)
 	line("ids", o.IDPattern)
-	if len(o.Devices) > 0 {
-		line("devices", fmt.Sprintf("a list of %d", len(o.Devices)))
+	line("devices", more(uint64(o.Listed), "a list of %d"))
+	line("plant", o.Plant)
+	line("line", o.Line)
+	if !o.NotBefore.IsZero() {
+		line("from", at(o.NotBefore))
 	}
 	if !o.Until.IsZero() {
-		line("until", o.Until.Format(time.RFC3339))
+		line("until", at(o.Until))
+	}
+	if o.Closed != nil {
+		line("closed", at(o.Closed.At)+" by "+o.Closed.By+": "+o.Closed.Reason)
 	}
 	line("created", o.Created.Format(time.RFC3339)+" by "+o.By)
 	return b.String()
+}
+
+// more is a number in its words, "" for none.
+func more(n uint64, words string) string {
+	if n == 0 {
+		return ""
+	}
+	return fmt.Sprintf(words, n)
+}
+
+// late warns of a forecast past the order's end.
+func late(o issuer.Order) string {
+	if !o.Until.IsZero() && o.Forecast.After(o.Until) {
+		return ", after the order's end"
+	}
+	return ""
 }
 
 func newOrderManifestCommand(e *env) *cobra.Command {

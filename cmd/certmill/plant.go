@@ -73,7 +73,8 @@ func openPlant(ctx context.Context, cfg *Config, mode plantMode, log *slog.Logge
 	if err != nil {
 		return p, err
 	}
-	p.issuer, err = issuer.New(issuer.Config{Ledger: p.ledger, Profiles: p.profiles, Authorities: authorities, Log: log})
+	p.issuer, err = issuer.New(issuer.Config{Ledger: p.ledger, Profiles: p.profiles, Authorities: authorities, Log: log,
+		ClockAhead: time.Duration(cfg.Clock.Ahead), Standstill: time.Duration(cfg.Clock.Standstill)})
 	return p, err
 }
 

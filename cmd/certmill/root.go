@@ -59,7 +59,7 @@ func newRoot(e *env) *cobra.Command {
 		return fail(exitUsage, c.CommandPath()+" --help", "%w", err)
 	})
 	root.AddCommand(newQuickstartCommand(e), newInitCommand(e), newCeremonyCommand(e), newServeCommand(e), newStatusCommand(e),
-		newOrderCommand(e), newStationCommand(e), newIssueCommand(e), newKeygenCommand(e), newFreezeCommand(e), newUnfreezeCommand(e),
+		newOrderCommand(e), newDeviceCommand(e), newClockCommand(e), newStationCommand(e), newIssueCommand(e), newKeygenCommand(e), newFreezeCommand(e), newUnfreezeCommand(e),
 		newCACommand(e), newHSMCommand(e), newProfileCommand(e), newInspectCommand(e), newAWSCommand(e), newSimulateCommand(e))
 	root.InitDefaultHelpCmd()
 	root.InitDefaultCompletionCmd()

@@ -104,7 +104,7 @@ func (s *service) open(log *slog.Logger) error {
 	if s.server, err = server.New(s.plant.serverConfig()); err != nil {
 		return err
 	}
-	tlsConfig, err := server.StationTLS(server.TLSConfig{Plant: plantCA, Certificate: own.current, MinVersion: cfg.Listen.TLSMin})
+	tlsConfig, err := server.StationTLS(server.TLSConfig{Plant: plantCA, Certificate: own.current, MinVersion: cfg.Listen.TLSMin, Now: s.plant.issuer.Time})
 	if err != nil {
 		return err
 	}

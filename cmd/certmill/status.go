@@ -60,6 +60,9 @@ func statusText(s server.Status) (text string, well bool) {
 		line(true, "ca", "%s (%s) %s, to %s, issues until %s", c.Name, c.Role, c.State, day(c.NotAfter), day(c.IssueUntil))
 	}
 	line(s.OpenIntents == 0, "open", "%d recorded and not signed", s.OpenIntents)
+	if s.Clock != "" {
+		line(false, "clock", "%s; certmill clock accept says that it is right", s.Clock)
+	}
 	for _, f := range s.Frozen {
 		line(false, "frozen", "%s %s", f.Kind, f.Name)
 	}

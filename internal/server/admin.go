@@ -15,19 +15,26 @@ import (
 // answers is not part of the contract; AdminClient speaks it.
 func (s *Server) Admin() http.Handler {
 	return s.newDoor("admin", s.recognise, map[string]methods{
-		"/status":                  {http.MethodGet: read((*call).status)},
-		"/orders":                  {http.MethodGet: read((*call).orders), http.MethodPost: serveJSON((*call).createOrder)},
-		"/orders/{order}":          {http.MethodGet: read((*call).anyOrder)},
-		"/orders/{order}/manifest": {http.MethodGet: (*call).anyManifest},
-		"/stations":                {http.MethodGet: read((*call).stations), http.MethodPost: serveJSON((*call).addStation)},
-		"/stations/{name}/disable": {http.MethodPost: serveJSON((*call).disableStation)},
-		"/frozen":                  {http.MethodGet: read((*call).frozen)},
-		"/freeze":                  {http.MethodPost: serveJSON((*call).freeze)},
-		"/unfreeze":                {http.MethodPost: serveJSON((*call).unfreeze)},
-		"/cas":                     {http.MethodGet: read((*call).cas)},
-		"/cas/{ca}/chain":          {http.MethodGet: read((*call).anyChain)},
-		"/profiles":                {http.MethodGet: read((*call).profiles)},
-		"/prove":                   {http.MethodPost: serveJSON((*call).prove)},
+		"/status":                     {http.MethodGet: read((*call).status)},
+		"/orders":                     {http.MethodGet: read((*call).orders), http.MethodPost: serveJSON((*call).createOrder)},
+		"/orders/{order}":             {http.MethodGet: read((*call).anyOrder)},
+		"/orders/{order}/manifest":    {http.MethodGet: (*call).anyManifest},
+		"/orders/{order}/close":       {http.MethodPost: serveJSON((*call).closeOrder)},
+		"/orders/{order}/unconfirmed": {http.MethodGet: (*call).unconfirmed},
+		"/device":                     {http.MethodGet: read((*call).device)},
+		"/device/rekey":               {http.MethodPost: serveJSON((*call).rekey)},
+		"/device/challenge":           {http.MethodPost: serveJSON((*call).deviceChallenge)},
+		"/device/confirm":             {http.MethodPost: serveJSON((*call).confirmDevice)},
+		"/clock/accept":               {http.MethodPost: serveJSON((*call).acceptClock)},
+		"/stations":                   {http.MethodGet: read((*call).stations), http.MethodPost: serveJSON((*call).addStation)},
+		"/stations/{name}/disable":    {http.MethodPost: serveJSON((*call).disableStation)},
+		"/frozen":                     {http.MethodGet: read((*call).frozen)},
+		"/freeze":                     {http.MethodPost: serveJSON((*call).freeze)},
+		"/unfreeze":                   {http.MethodPost: serveJSON((*call).unfreeze)},
+		"/cas":                        {http.MethodGet: read((*call).cas)},
+		"/cas/{ca}/chain":             {http.MethodGet: read((*call).anyChain)},
+		"/profiles":                   {http.MethodGet: read((*call).profiles)},
+		"/prove":                      {http.MethodPost: serveJSON((*call).prove)},
 	})
 }
 
@@ -46,8 +53,8 @@ func (s *Server) recognise(c *call) (leave func(), err error) {
 	return func() {}, nil
 }
 
-// maxAdminBody bounds a command's request: an order with a list of devices is the largest.
-const maxAdminBody = 4 << 20
+// maxAdminBody bounds a command's request: an order with a list of devices and their attributes is the largest.
+const maxAdminBody = 48 << 20
 
 // adminDeadline bounds what one command may wait for: a few signatures.
 const adminDeadline = time.Minute
@@ -94,7 +101,9 @@ type nothing struct{}
 
 func (c *call) orders() ([]issuer.Order, error) { return list(c.s.Issuer.Orders()) }
 
-func (c *call) anyOrder() (issuer.Order, error) { return c.s.Issuer.Order(c.r.PathValue("order")) }
+func (c *call) anyOrder() (issuer.Order, error) {
+	return c.s.tally.on(c.s.Issuer.Order(c.r.PathValue("order")))
+}
 
 func (c *call) anyManifest() error { return stream(c, c.s.Issuer.Manifest(c.r.PathValue("order"))) }
 

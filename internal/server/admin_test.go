@@ -2,9 +2,13 @@ package server
 
 import (
 	"context"
+	"crypto"
+	"crypto/ecdsa"
+	"crypto/rand"
 	"crypto/x509"
 	"encoding/pem"
 	"errors"
+	"iter"
 	"net/http"
 	"os"
 	"os/exec"
@@ -13,6 +17,7 @@ import (
 	"strings"
 	"syscall"
 	"testing"
+	"time"
 
 	"github.com/certmill/certmill/issuer"
 	"github.com/certmill/certmill/issuer/client"
@@ -32,6 +37,7 @@ func TestAdmin(t *testing.T) {
 			f := newFactory(t, nil)
 			a := tt.client(f)
 			adminOrders(t, f, a, tt.actor)
+			adminDevices(t, f, a, tt.actor)
 			adminStations(t, a, tt.actor)
 			adminFreeze(t, a)
 			adminCAs(t, f, a)
@@ -84,6 +90,103 @@ func adminOrders(t *testing.T, f *factory, a *AdminClient, actor string) {
 	wantCode(t, err, client.CodeInvalid)
 }
 
+// adminDevices goes through a unit's life: certificate, confirmation, rekey, next certificate, and the end of its order.
+func adminDevices(t *testing.T, f *factory, a *AdminClient, actor string) {
+	line := f.stationClient(t, f.addStation(t, "line-5"))
+	spec := issuer.OrderSpec{ID: "life", Product: "lamp", Profile: "device", Quantity: 5, Scrap: 1, Plant: "Brno", Line: "3", EndsIn: time.Hour,
+		Devices: []string{"lamp-1", "lamp-2", "lamp/3"}, Attributes: map[string]issuer.Attributes{"lamp-1": {"color": "red"}}}
+	first, err := a.CreateOrder(t.Context(), spec)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if again, err := a.CreateOrder(t.Context(), spec); err != nil || again.Until != first.Until || again.Listed != 3 {
+		t.Errorf("created again: %+v, %v", again, err)
+	}
+	key := newKey(t)
+	made, err := line.Issue(t.Context(), "life", client.Request{DeviceID: "lamp-1", CSR: toPEM(request(t, key, "lamp-1"))})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for range 2 {
+		_, err = line.Issue(t.Context(), "life", ask(t, "lamp-9"))
+		wantCode(t, err, client.CodeDeviceNotInOrder)
+	}
+	waiting := collect(t, a.Unconfirmed(t.Context(), "life", 0))
+	if len(waiting) != 1 || waiting[0].DeviceID != "lamp-1" || waiting[0].Station != "line-5" {
+		t.Errorf("unconfirmed: %+v", waiting)
+	}
+	adminConfirm(t, a, key, made, actor)
+	if o, err := a.Order(t.Context(), "life"); err != nil || o.Confirmed != 1 || o.Issued != 1 || o.PerHour == 0 || o.Forecast.IsZero() ||
+		len(o.Refused) != 1 || o.Refused[client.CodeDeviceNotInOrder] != 2 {
+		t.Errorf("order: %+v, %v", o, err)
+	}
+	if waiting := collect(t, a.Unconfirmed(t.Context(), "life", 0)); len(waiting) != 0 {
+		t.Errorf("unconfirmed: %+v", waiting)
+	}
+	rekeyed, err := a.Rekey(t.Context(), issuer.RekeySpec{DeviceID: "lamp-1", Return: true, Reason: "board replaced"})
+	if err != nil || rekeyed.By != actor || rekeyed.Serial != made.Serial {
+		t.Errorf("rekey: %+v, %v", rekeyed, err)
+	}
+	next, err := line.Issue(t.Context(), "life", ask(t, "lamp-1"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	d, err := a.Device(t.Context(), "", "lamp-1", "")
+	if err != nil || len(d.Certificates) != 2 || d.Attributes["color"] != "red" || d.Certificates[0].Confirmed.By != actor || *d.Certificates[0].Rekey != rekeyed ||
+		d.Certificates[1].CertificateID != next.CertificateID {
+		t.Errorf("its life: %+v, %v", d, err)
+	}
+	closed, err := a.CloseOrder(t.Context(), "life", "done")
+	if err != nil || closed.State != issuer.OrderClosed || closed.Closed.By != actor {
+		t.Errorf("closed: %+v, %v", closed, err)
+	}
+	_, err = line.Issue(t.Context(), "life", ask(t, "lamp-2"))
+	wantCode(t, err, client.CodeOrderClosed)
+	_, err = a.Device(t.Context(), "", "lamp/3", "")
+	wantCode(t, err, client.CodeNotFound)
+	_, err = a.CloseOrder(t.Context(), "nosuch", "done")
+	wantCode(t, err, client.CodeOrderUnknown)
+	for _, err := range a.Unconfirmed(t.Context(), "life", -1) {
+		wantCode(t, err, client.CodeInvalid)
+	}
+	if err := a.AcceptClock(t.Context(), "it is right anyway"); err != nil {
+		t.Error(err)
+	}
+}
+
+func adminConfirm(t *testing.T, a *AdminClient, key *ecdsa.PrivateKey, made client.Answer, actor string) {
+	ch, err := a.Challenge(t.Context(), "lamp", "lamp-1", "main")
+	if err != nil || ch.Serial != made.Serial || ch.CertificateID != made.CertificateID || ch.Order != "life" {
+		t.Fatalf("challenge: %+v, %v", ch, err)
+	}
+	sig, err := key.Sign(rand.Reader, issuer.ConfirmDigest(ch.Challenge.Challenge, ch.CertificateID), crypto.SHA256)
+	if err != nil {
+		t.Fatal(err)
+	}
+	done, err := a.Confirm(t.Context(), "", "lamp-1", "", ch.Challenge.Challenge, sig)
+	if err != nil || done.ConfirmedAt.IsZero() {
+		t.Errorf("confirm: %+v, %v", done, err)
+	}
+	if again, err := a.Confirm(t.Context(), "", "lamp-1", "", ch.Challenge.Challenge, sig); err != nil || again != done {
+		t.Errorf("confirm again: %+v, %v", again, err)
+	}
+	_, err = a.Confirm(t.Context(), "", "lamp-1", "", "x", nil)
+	wantCode(t, err, client.CodeBodyMalformed)
+	_, err = a.Challenge(t.Context(), "", "nosuch", "")
+	wantCode(t, err, client.CodeNotFound)
+}
+
+func collect[T any](t *testing.T, seq iter.Seq2[T, error]) (all []T) {
+	t.Helper()
+	for v, err := range seq {
+		if err != nil {
+			t.Fatal(err)
+		}
+		all = append(all, v)
+	}
+	return all
+}
+
 func adminStations(t *testing.T, a *AdminClient, actor string) {
 	csr := request(t, newKey(t), "line-1")
 	added, err := a.AddStation(t.Context(), "line-1", csr)
@@ -109,7 +212,7 @@ func adminStations(t *testing.T, a *AdminClient, actor string) {
 	}
 	wantCode(t, a.DisableStation(t.Context(), "line-9", "stolen"), client.CodeNotFound)
 	all, err := a.Stations(t.Context())
-	if err != nil || len(all) != 2 || all[1].Name != "line-1" || all[1].State != "disabled" {
+	if err != nil || len(all) != 3 || all[1].Name != "line-1" || all[1].State != "disabled" {
 		t.Errorf("stations: %+v, %v", all, err)
 	}
 }

@@ -1,13 +1,11 @@
 package server
 
 import (
-	"bufio"
 	"bytes"
 	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
-	"io"
 	"io/fs"
 	"iter"
 	"net"
@@ -59,24 +57,7 @@ func (a *AdminClient) Order(ctx context.Context, id string) (issuer.Order, error
 
 // Manifest yields the devices of an order; an error ends the sequence.
 func (a *AdminClient) Manifest(ctx context.Context, order string) iter.Seq2[issuer.ManifestLine, error] {
-	return func(yield func(issuer.ManifestLine, error) bool) {
-		res, err := a.do(ctx, http.MethodGet, "/orders/"+url.PathEscape(order)+"/manifest", nil)
-		if err != nil {
-			yield(issuer.ManifestLine{}, err)
-			return
-		}
-		defer res.Body.Close()
-		for d := json.NewDecoder(bufio.NewReader(res.Body)); ; {
-			var l issuer.ManifestLine
-			err := d.Decode(&l)
-			if errors.Is(err, io.EOF) {
-				return
-			}
-			if !yield(l, err) || err != nil {
-				return
-			}
-		}
-	}
+	return lines[issuer.ManifestLine](ctx, a, "/orders/"+url.PathEscape(order)+"/manifest")
 }
 
 // AddStation adds a station. The CSR is DER.

@@ -77,26 +77,34 @@ const maxClientRef = 256
 // standard decoder lets most of these pass, so it serves as tokenizer only.
 func decodeRequest(b []byte) (client.Request, error) {
 	var r client.Request
-	if !utf8.Valid(b) {
-		return r, refuse(client.CodeBodyMalformed, "the text is not UTF-8")
-	}
 	fields := map[string]*string{"device_id": &r.DeviceID, "csr": &r.CSR, "client_ref": &r.ClientRef, "slot": &r.Slot}
+	if err := decodeStrings(b, fields); err != nil {
+		return r, err
+	}
+	return r, checkRequest(r)
+}
+
+// decodeStrings parses an object of strings, and takes the names that it found out of fields.
+func decodeStrings(b []byte, fields map[string]*string) error {
+	if !utf8.Valid(b) {
+		return refuse(client.CodeBodyMalformed, "the text is not UTF-8")
+	}
 	d := json.NewDecoder(bytes.NewReader(b))
 	if t, err := d.Token(); err != nil || t != json.Delim('{') {
-		return r, refuse(client.CodeBodyMalformed, "the text is not a JSON object")
+		return refuse(client.CodeBodyMalformed, "the text is not a JSON object")
 	}
 	for d.More() {
 		if err := decodeField(d, fields); err != nil {
-			return r, err
+			return err
 		}
 	}
 	if t, err := d.Token(); err != nil || t != json.Delim('}') {
-		return r, refuse(client.CodeBodyMalformed, "the JSON object does not end")
+		return refuse(client.CodeBodyMalformed, "the JSON object does not end")
 	}
 	if _, err := d.Token(); !errors.Is(err, io.EOF) {
-		return r, refuse(client.CodeBodyMalformed, "something follows the JSON object")
+		return refuse(client.CodeBodyMalformed, "something follows the JSON object")
 	}
-	return r, checkRequest(r)
+	return nil
 }
 
 // decodeField reads one name and its value, and takes the name out of fields.

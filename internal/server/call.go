@@ -138,6 +138,7 @@ func (c *call) refuse(err error) {
 func (c *call) problem(err error) client.Problem {
 	p := c.s.problemOf(c, err)
 	c.s.metrics.refused.WithLabelValues(p.Code).Inc()
+	c.refused(p.Code)
 	level := slog.LevelInfo
 	if p.Status >= http.StatusInternalServerError {
 		level = slog.LevelError

@@ -26,6 +26,7 @@ import (
 
 	"github.com/certmill/certmill/ca"
 	"github.com/certmill/certmill/internal/ledger"
+	"github.com/certmill/certmill/internal/ledger/ledgertest"
 	"github.com/certmill/certmill/issuer"
 	"github.com/certmill/certmill/issuer/client"
 )
@@ -33,6 +34,7 @@ import (
 // factory is a whole service on loopback: ledger, three CAs with keys in memory, issuer, server and its four doors.
 type factory struct {
 	ledger  *ledger.Ledger
+	disk    *ledgertest.Disk
 	issuer  *issuer.Issuer
 	server  *Server
 	signer  *softSigner // of the issuing CA
@@ -207,15 +209,7 @@ func (f *factory) openLedger(t *testing.T) {
 	if err := ledger.Create(cfg, "test"); err != nil {
 		t.Fatal(err)
 	}
-	var err error
-	if f.ledger, err = ledger.Open(cfg); err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() {
-		if err := f.ledger.Close(); err != nil {
-			t.Error(err)
-		}
-	})
+	f.ledger, f.disk = ledgertest.OpenFaulty(t, cfg)
 }
 
 // openIssuer makes the three CAs, and an issuer that runs until the test ends.
@@ -240,7 +234,7 @@ func (f *factory) openIssuer(t *testing.T) {
 	go func() { ended <- f.issuer.Run(ctx) }()
 	t.Cleanup(func() {
 		cancel()
-		if err := <-ended; err != nil && !errors.Is(err, context.Canceled) {
+		if err := <-ended; err != nil && !errors.Is(err, context.Canceled) && !errors.Is(err, ledgertest.ErrDisk) {
 			t.Errorf("issuer ended: %v", err)
 		}
 	})

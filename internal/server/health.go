@@ -29,6 +29,9 @@ func (c *call) readyz() error {
 		return refuse(client.CodeStoreReadOnly, "%w", err)
 	}
 	if c.r.URL.Query().Has("sign") {
+		if err := c.s.Issuer.ClockTrusted(); err != nil {
+			return err
+		}
 		for _, name := range slices.Sorted(maps.Keys(c.s.Tokens)) {
 			if err := c.s.Tokens[name].Ready(); err != nil {
 				return refuse(client.CodeHSMUnavailable, "token %s: %w", name, err)

@@ -2,6 +2,11 @@ package server
 
 import (
 	"bytes"
+	"crypto"
+	"crypto/ecdsa"
+	"crypto/rand"
+	"crypto/sha256"
+	"encoding/base64"
 	"encoding/json"
 	"errors"
 	"net/http"
@@ -26,6 +31,9 @@ type driver struct {
 	station *http.Client
 	stopped atomic.Pointer[error] // what Config.Ready says
 	serial  string
+	key     *ecdsa.PrivateKey // of unit-1
+	id      string            // of its certificate
+	second  string            // the request of unit-2
 }
 
 // TestOpenAPI drives every path, method, status, media type and code of openapi.yaml against a running server, and fails on
@@ -46,10 +54,15 @@ func TestOpenAPI(t *testing.T) {
 	d.answers()
 	d.refusals()
 	d.orderRefusals()
+	d.confirmRefusals()
 	d.otherMethods()
 	d.faults()
 	d.tooMany()
+	d.revoked()
+	d.badClock()
+	spare := d.client(t, d.addStation(t, "line-2"))
 	d.notAllowed()
+	d.storeFails(spare)
 	t.Log("provoked by a fault put in: hsm-unavailable, store-read-only and internal (the signer's answer, readiness), slow-down (a signature held up)")
 	for _, m := range d.missing() {
 		t.Errorf("%s stands in the document and was never seen", m)
@@ -72,7 +85,12 @@ func (d *driver) get(c *http.Client, base, path string, status int, accept ...st
 // post sends a body to an order's certificates and wants a status.
 func (d *driver) post(order, contentType, body string, status int) []byte {
 	d.t.Helper()
-	req, err := http.NewRequestWithContext(d.t.Context(), http.MethodPost, d.stations+"/v1/orders/"+order+"/certificates", strings.NewReader(body))
+	return d.postTo("/v1/orders/"+order+"/certificates", contentType, body, status)
+}
+
+func (d *driver) postTo(path, contentType, body string, status int) []byte {
+	d.t.Helper()
+	req, err := http.NewRequestWithContext(d.t.Context(), http.MethodPost, d.stations+path, strings.NewReader(body))
 	if err != nil {
 		d.t.Fatal(err)
 	}
@@ -117,14 +135,20 @@ func (d *driver) body(id string, csr ...[]byte) string {
 
 // answers are the successes.
 func (d *driver) answers() {
-	one := d.body("unit-1")
+	d.key = newKey(d.t)
+	one := d.body("unit-1", request(d.t, d.key, "unit-1"))
 	var a client.Answer
 	if err := json.Unmarshal(d.post("O-open", client.TypeJSON, one, 201), &a); err != nil {
 		d.t.Fatal(err)
 	}
-	d.serial = a.Serial
+	d.serial, d.id = a.Serial, a.CertificateID
 	d.post("O-open", client.TypeJSON, one, 200)
-	lines := []string{one, d.body("unit-2"), "junk", d.body("unit-3")}
+	confirmation := d.confirmation(d.id)
+	for range 2 {
+		d.postTo(d.under("confirm"), client.TypeJSON, confirmation, 200)
+	}
+	d.second = d.body("unit-2")
+	lines := []string{one, d.second, "junk", d.body("unit-3")}
 	d.post("O-open", client.TypeNDJSON, strings.Join(lines, "\n"), 200)
 	for _, path := range []string{"", "/chain", "/manifest"} {
 		d.get(d.station, d.stations, "/v1/orders/O-open"+path, 200)
@@ -140,6 +164,88 @@ func (d *driver) answers() {
 	for _, ca := range []string{"root", "issuing", "plant"} {
 		d.get(http.DefaultClient, d.public, "/ca/"+ca+".cer", 200)
 	}
+}
+
+// under is a path below unit-1's certificate.
+func (d *driver) under(what string) string {
+	return "/v1/orders/O-open/certificates/" + d.serial + "/" + what
+}
+
+// confirmation asks for a challenge and has unit-1 sign it.
+func (d *driver) confirmation(id string) string {
+	d.t.Helper()
+	var ch client.Challenge
+	if err := json.Unmarshal(d.postTo(d.under("challenge"), "", "", 200), &ch); err != nil {
+		d.t.Fatal(err)
+	}
+	digest := sha256.Sum256([]byte("certmill-confirm-v1\x00" + ch.Challenge + id))
+	sig, err := d.key.Sign(rand.Reader, digest[:], crypto.SHA256)
+	if err != nil {
+		d.t.Fatal(err)
+	}
+	b, err := json.Marshal(client.Confirmation{Challenge: ch.Challenge, Signature: base64.StdEncoding.EncodeToString(sig)})
+	if err != nil {
+		d.t.Fatal(err)
+	}
+	return string(b)
+}
+
+// confirmRefusals are those of challenges and confirmations.
+func (d *driver) confirmRefusals() {
+	confirm, challenge := d.under("confirm"), d.under("challenge")
+	good := d.confirmation("another certificate") // so the signature is wrong
+	d.isProblem(d.postTo(confirm, client.TypeJSON, good, 400), client.CodeCSRSignature)
+	for _, body := range []string{"{", `{"challenge":"x"}`, `{"challenge":"x","signature":"?"}`, `{"challenge":"x","signature":"AA=="}`, `{"challenge":"x","signature":"AA==","more":"x"}`,
+		`{"challenge":"x","signature":null}`, strings.Replace(good, `"challenge":"A`, `"challenge":"B`, 1)} {
+		d.isProblem(d.postTo(confirm, client.TypeJSON, body, 400), client.CodeBodyMalformed)
+	}
+	d.isProblem(d.postTo(confirm, "text/plain", good, 415), client.CodeContentType)
+	d.isProblem(d.postTo(confirm, client.TypeJSON, strings.Repeat("a", client.MaxLine+1), 413), client.CodeTooLarge)
+	for _, path := range []string{confirm, challenge} {
+		d.isProblem(d.postTo(strings.Replace(path, "O-open", "O-none", 1), client.TypeJSON, good, 404), client.CodeOrderUnknown)
+		d.isProblem(d.postTo(strings.Replace(path, "O-open", "O-full", 1), client.TypeJSON, good, 404), client.CodeNotFound)
+		d.isProblem(d.postTo(strings.Replace(path, d.serial, "7f"+d.serial[2:], 1), client.TypeJSON, good, 404), client.CodeNotFound)
+		d.isProblem(d.postTo(strings.Replace(path, d.serial, "xyz", 1), client.TypeJSON, good, 404), client.CodeNotFound)
+		d.isProblem(d.postTo(strings.Replace(path, "O-open", "O-others", 1), client.TypeJSON, good, 403), client.CodeStationNotAllowed)
+	}
+}
+
+// revoked asks for what a rekey has ended.
+func (d *driver) revoked() {
+	if _, err := d.admin.Rekey(d.t.Context(), issuer.RekeySpec{DeviceID: "unit-1", Reason: "test"}); err != nil {
+		d.t.Fatal(err)
+	}
+	d.refused("O-open", d.body("unit-1", request(d.t, d.key, "unit-1")), client.CodeCertificateRevoked)
+	d.isProblem(d.postTo(d.under("confirm"), client.TypeJSON, `{"challenge":"x","signature":"AA=="}`, 409), client.CodeCertificateRevoked)
+	d.isProblem(d.postTo(d.under("challenge"), "", "", 409), client.CodeCertificateRevoked)
+	d.get(d.station, d.stations, "/v1/orders/O-open/manifest", 200) // with a line that is denied
+	d.key = newKey(d.t)
+	var a client.Answer
+	if err := json.Unmarshal(d.post("O-open", client.TypeJSON, d.body("unit-1", request(d.t, d.key, "unit-1")), 201), &a); err != nil {
+		d.t.Fatal(err)
+	}
+	d.serial, d.id = a.Serial, a.CertificateID
+}
+
+// badClock asks under a clock that jumped.
+func (d *driver) badClock() {
+	d.clock.advance(48 * time.Hour)
+	d.refused("O-open", d.body("clock-1"), client.CodeClockUntrusted)
+	d.post("O-open", client.TypeJSON, d.second, 200)
+	d.isProblem(d.get(d.station, d.stations, "/readyz?sign", 503), client.CodeClockUntrusted)
+	d.get(d.station, d.stations, "/readyz", 200)
+	if err := d.admin.AcceptClock(d.t.Context(), "set right"); err != nil {
+		d.t.Fatal(err)
+	}
+	d.post("O-open", client.TypeJSON, d.body("clock-1"), 201)
+}
+
+// storeFails breaks the disk under a confirmation: the last thing that this factory does.
+func (d *driver) storeFails(spare *http.Client) {
+	d.station = spare
+	confirmation := d.confirmation(d.id)
+	d.disk.LoseNext()
+	d.isProblem(d.postTo(d.under("confirm"), client.TypeJSON, confirmation, 503), client.CodeStoreReadOnly)
 }
 
 // refusals are those that a request earns by itself.
@@ -211,7 +317,7 @@ func (d *driver) everywhere() (out []struct {
 		paths  []string
 	}{
 		{d.station, d.stations, []string{"/v1/orders/O-open/certificates", "/v1/orders/O-open", "/v1/orders/O-open/chain",
-			"/v1/orders/O-open/manifest", "/v1/certificates/" + d.serial, "/livez", "/readyz"}},
+			"/v1/orders/O-open/manifest", "/v1/certificates/" + d.serial, "/livez", "/readyz", d.under("challenge"), d.under("confirm")}},
 		{http.DefaultClient, d.factory.metrics, []string{"/livez", "/readyz", "/metrics"}},
 		{http.DefaultClient, d.public, []string{"/ca/root.cer"}},
 	} {
@@ -271,9 +377,9 @@ func (d *driver) tooMany() {
 		d.post("O-open", client.TypeJSON, held, 201)
 	}()
 	<-asked
-	for _, e := range d.everywhere()[:7] {
+	for _, e := range d.everywhere()[:9] {
 		method := http.MethodGet
-		if strings.HasSuffix(e.path, "/certificates") {
+		if strings.Contains(e.path, "/certificates") && strings.Contains(e.path, "/orders/") {
 			method = http.MethodPost
 		}
 		req, err := http.NewRequestWithContext(d.t.Context(), method, e.base+e.path, strings.NewReader(one))
@@ -291,7 +397,7 @@ func (d *driver) notAllowed() {
 	if err := d.admin.DisableStation(d.t.Context(), "line-1", "test"); err != nil {
 		d.t.Fatal(err)
 	}
-	for _, e := range d.everywhere()[:7] {
+	for _, e := range d.everywhere()[:9] {
 		d.isProblem(d.get(e.client, e.base, e.path, 403), client.CodeStationNotAllowed)
 	}
 }
@@ -322,7 +428,7 @@ func TestNothingElseIsServed(t *testing.T) {
 		paths  []string
 	}{
 		{station, f.stations, []string{"/", "/metrics", "/ca/root.cer", "/crl/issuing.crl", "/ocsp/issuing", "/status", "/orders", "/v1/orders", "/v1//orders/O-1",
-			"/v1/orders/O-1/", "/v1/orders/O-1/../O-2", "/v1/orders/O-1/certificates/0101/challenge", "/v1/orders/O-1/certificates/0101/confirm",
+			"/v1/orders/O-1/", "/v1/orders/O-1/../O-2",
 			"/v1/certificates/0101/receipt", "/openapi.yaml", "/debug/pprof/"}},
 		{http.DefaultClient, f.public, []string{"/", "/livez", "/readyz", "/metrics", "/v1/orders/O-1", "/crl/issuing.crl", "/ocsp/issuing", "/ca/", "/ca/a/b.cer", "/status"}},
 		{http.DefaultClient, f.metrics, []string{"/", "/ca/root.cer", "/v1/orders/O-1", "/status"}},
@@ -349,7 +455,7 @@ func TestNothingElseIsServed(t *testing.T) {
 		}
 	}
 	for path := range d.root["paths"].(map[string]any) {
-		if slices.ContainsFunc([]string{"confirm", "challenge", "receipt", "crl", "ocsp"}, func(s string) bool { return strings.Contains(path, s) }) {
+		if slices.ContainsFunc([]string{"receipt", "crl", "ocsp"}, func(s string) bool { return strings.Contains(path, s) }) {
 			t.Errorf("%s is not built and stands in the document", path)
 		}
 	}

@@ -87,6 +87,7 @@ type Server struct {
 	log     *slog.Logger
 	metrics *metrics
 	gates   *gates
+	tally   *tally
 	run     string // of request ids: one value for each start of the service
 	calls   atomic.Uint64
 }
@@ -117,7 +118,7 @@ func New(cfg Config) (*Server, error) {
 	if log == nil {
 		log = slog.New(slog.DiscardHandler)
 	}
-	s := &Server{Config: cfg, log: log, gates: newGates(cfg.Limits), run: rand.Text()[:8]}
+	s := &Server{Config: cfg, log: log, gates: newGates(cfg.Limits), tally: newTally(), run: rand.Text()[:8]}
 	s.metrics = newMetrics(s)
 	return s, nil
 }

@@ -10,13 +10,15 @@ import (
 // Stations is the door of the line stations. It must be served with StationTLS.
 func (s *Server) Stations() http.Handler {
 	return s.newDoor("stations", s.identify, map[string]methods{
-		"/v1/orders/{order}/certificates": {http.MethodPost: (*call).issue},
-		"/v1/orders/{order}":              {http.MethodGet: (*call).order},
-		"/v1/orders/{order}/chain":        {http.MethodGet: (*call).chain},
-		"/v1/orders/{order}/manifest":     {http.MethodGet: (*call).manifest},
-		"/v1/certificates/{serial}":       {http.MethodGet: (*call).certificate},
-		"/livez":                          {http.MethodGet: (*call).livez},
-		"/readyz":                         {http.MethodGet: (*call).readyz},
+		"/v1/orders/{order}/certificates":                    {http.MethodPost: (*call).issue},
+		"/v1/orders/{order}/certificates/{serial}/challenge": {http.MethodPost: (*call).challenge},
+		"/v1/orders/{order}/certificates/{serial}/confirm":   {http.MethodPost: (*call).confirm},
+		"/v1/orders/{order}":                                 {http.MethodGet: (*call).order},
+		"/v1/orders/{order}/chain":                           {http.MethodGet: (*call).chain},
+		"/v1/orders/{order}/manifest":                        {http.MethodGet: (*call).manifest},
+		"/v1/certificates/{serial}":                          {http.MethodGet: (*call).certificate},
+		"/livez":                                             {http.MethodGet: (*call).livez},
+		"/readyz":                                            {http.MethodGet: (*call).readyz},
 	})
 }
 
@@ -53,7 +55,8 @@ func (c *call) order() error {
 	}
 	c.sendJSON(http.StatusOK, client.TypeJSON, client.Order{
 		ID: o.ID, Product: o.Product, Profile: o.Profile, CA: o.CA, State: o.State,
-		Quantity: o.Quantity, Issued: o.Issued, Confirmed: o.Confirmed, Created: o.Created.UTC(), Until: o.Until,
+		Quantity: o.Quantity, Scrap: o.Scrap, Issued: o.Issued, Confirmed: o.Confirmed, Created: o.Created.UTC(),
+		NotBefore: o.NotBefore, Until: o.Until,
 	})
 	return nil
 }

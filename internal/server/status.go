@@ -15,6 +15,7 @@ type Status struct {
 	Tokens      map[string]TokenStatus `json:"tokens"`
 	CAs         []CAStatus             `json:"cas"`
 	OpenIntents int                    `json:"open_intents"`
+	Clock       string                 `json:"clock"` // "", or why nothing is issued by it
 	Frozen      []issuer.Target        `json:"frozen"`
 	Officers    string                 `json:"officers"`
 	Listeners   map[string]string      `json:"listeners"`
@@ -66,6 +67,7 @@ func (c *call) status() (Status, error) {
 		Tokens:      make(map[string]TokenStatus, len(s.Tokens)),
 		CAs:         make([]CAStatus, 0, len(cas)),
 		OpenIntents: s.Issuer.OpenIntents(),
+		Clock:       text(s.Issuer.ClockTrusted()),
 		Frozen:      frozen,
 		Officers:    s.Officers,
 		Listeners:   s.Listeners,

@@ -60,9 +60,11 @@ type Order struct {
 	CA        string    `json:"ca,omitempty"`
 	State     string    `json:"state"` // open, full, closed, expired, frozen
 	Quantity  uint64    `json:"quantity"`
+	Scrap     uint64    `json:"scrap,omitempty"` // that may be drawn above the quantity
 	Issued    uint64    `json:"issued"`
 	Confirmed uint64    `json:"confirmed"`
 	Created   time.Time `json:"created"`
+	NotBefore time.Time `json:"not_before,omitzero"`
 	Until     time.Time `json:"until,omitzero"`
 }
 

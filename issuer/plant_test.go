@@ -147,7 +147,13 @@ var caPlan = []struct{ name, role string }{{"root", ca.RoleRoot}, {"issuing", ca
 
 func newPlant(t testing.TB) *plant {
 	t.Helper()
-	p := &plant{TB: t, cfg: ledgertest.Create(t), tokens: make(map[string]*token), csrs: make(map[string][]byte)}
+	return newPlantOn(t, ledgertest.Create(t))
+}
+
+// newPlantOn is newPlant with an empty ledger that is there.
+func newPlantOn(t testing.TB, cfg ledger.Config) *plant {
+	t.Helper()
+	p := &plant{TB: t, cfg: cfg, tokens: make(map[string]*token), csrs: make(map[string][]byte)}
 	p.cfg.Now, p.cfg.Log = p.clock.now, nil
 	p.profiles = []*ca.Profile{p.profile(string(ca.DefaultProfile(ca.KindDevice)))}
 	l, err := ledger.Open(p.cfg)

@@ -142,23 +142,12 @@ func (s *shift) goesOn(t *testing.T, dir string, marks int) {
 	p.stop()
 }
 
-// memory is a folder in memory, where a sync costs nothing.
-func memory(t *testing.T) string {
-	t.Helper()
-	dir, err := os.MkdirTemp("/dev/shm", "certmill-powercut")
-	if err != nil {
-		return t.TempDir()
-	}
-	t.Cleanup(func() { os.RemoveAll(dir) })
-	return dir
-}
-
 // tryCuts puts each state on a disk and has f look at it. The first error ends it where all is false.
 func tryCuts(t *testing.T, cuts []testdisk.Cut, f func(n int, dir string, c *testdisk.Cut) error, all bool) (failed int) {
 	t.Helper()
 	var next, failures atomic.Int64
 	var wg sync.WaitGroup
-	home := memory(t)
+	home := testdisk.Memory(t)
 	for range runtime.GOMAXPROCS(0) {
 		wg.Go(func() {
 			for failures.Load() == 0 || all {
@@ -207,7 +196,7 @@ func TestPowerCuts(t *testing.T) {
 		}
 	}
 	for _, n := range again {
-		dir := memory(t)
+		dir := testdisk.Memory(t)
 		if err := cuts[n].Image().WriteTo(dir); err != nil {
 			t.Fatal(err)
 		}

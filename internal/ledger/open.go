@@ -6,12 +6,14 @@ import (
 	"fmt"
 	"io/fs"
 	"os"
+	"path/filepath"
 	"sync"
 	"time"
 
 	"go.etcd.io/bbolt"
 	berrors "go.etcd.io/bbolt/errors"
 
+	"github.com/certmill/certmill/internal/durable"
 	"github.com/certmill/certmill/internal/ledger/internal/fault"
 )
 
@@ -181,8 +183,12 @@ func (l *Ledger) storedCheckpoint(v *View) (Checkpoint, error) {
 	return checkpoint, nil
 }
 
-// start makes the ledger ready for its first Update.
+// start makes the ledger ready for its first Update. Who gave the store its name may have died before that was on the disk, so the folder is synced
+// before anything is promised that stands under this name.
 func (l *Ledger) start(marked bool) error {
+	if err := durable.SyncDir(filepath.Dir(l.cfg.Path)); err != nil {
+		return fmt.Errorf("sync the folder of the ledger: %w", err)
+	}
 	boot := Draft{Kind: kindBoot}
 	if marked {
 		if err := l.Check(); err != nil {

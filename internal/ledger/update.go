@@ -82,6 +82,13 @@ func (l *Ledger) finish(tx *bbolt.Tx) error {
 	return tx.Commit()
 }
 
+// Failed says why the ledger takes no more Updates: an error that matches ErrFailed after a write whose outcome is unknown; nil before.
+func (l *Ledger) Failed() error {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.failed
+}
+
 // fail ends the ledger's life as a writer. The marker is best effort: the disk it is on may be the one that failed.
 func (l *Ledger) fail(cause error) error {
 	err := fmt.Errorf("%w: %w", ErrFailed, cause)

@@ -28,10 +28,16 @@ type Count struct {
 
 // Cuts lists up to n different things that power failures may leave. First come, for every moment, everything and nothing of what was not synced, with every
 // prefix of the changes of names; the rest is drawn at random, the same for the same seed. Where two moments may leave the same, what had been promised by the later one counts.
-func (r *Recording) Cuts(n int, seed uint64) ([]Cut, Count) {
+func (r *Recording) Cuts(n int, seed uint64) ([]Cut, Count) { return r.CutsFrom(0, n, seed) }
+
+// CutsFrom is Cuts for power failures after a step.
+func (r *Recording) CutsFrom(step, n int, seed uint64) ([]Cut, Count) {
 	l := &lister{hasher: newHasher(), known: make(map[uint64]int), count: Count{Steps: len(r.Steps), By: make(map[string]int)}}
 	var open []Cut // moments that can leave more than one thing
 	for at, m := range r.moments() {
+		if at < step {
+			continue
+		}
 		for names := range len(m.renames) + 1 {
 			l.add(Cut{at, m.marks, "all data", m, always(first{everything{}, names})})
 			l.add(Cut{at, m.marks, "no data", m, always(first{nothing{}, names})})

@@ -118,3 +118,14 @@ func (d *Disk) Recording() *Recording {
 	d.call("Steps", d.Dir, &steps)
 	return &Recording{Steps: steps}
 }
+
+// Memory is a folder in memory, where a sync costs nothing: for what power failures leave.
+func Memory(t testing.TB) string {
+	t.Helper()
+	dir, err := os.MkdirTemp("/dev/shm", "certmill-testdisk")
+	if err != nil {
+		return t.TempDir()
+	}
+	t.Cleanup(func() { os.RemoveAll(dir) })
+	return dir
+}

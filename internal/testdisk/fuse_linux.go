@@ -25,20 +25,37 @@ type folder struct {
 }
 
 var _ = (interface {
+	fs.NodeLookuper
 	fs.NodeCreater
 	fs.NodeUnlinker
 	fs.NodeRenamer
 	fs.NodeFsyncer
 })(&folder{})
 
+// Lookup asks the model: go-fuse's own tree still knew a file that had been removed while it was open.
+func (d *folder) Lookup(ctx context.Context, name string, out *fuse.EntryOut) (*fs.Inode, syscall.Errno) {
+	f := d.m.named(name)
+	if f == nil {
+		return nil, syscall.ENOENT
+	}
+	return d.inode(ctx, f, out), 0
+}
+
+// inode is the one and only of a file.
+func (d *folder) inode(ctx context.Context, f *file, out *fuse.EntryOut) *fs.Inode {
+	n := &node{m: d.m, f: f}
+	d.m.mu.Lock()
+	n.stat(&out.Attr)
+	d.m.mu.Unlock()
+	return d.NewPersistentInode(ctx, n, fs.StableAttr{Mode: syscall.S_IFREG, Ino: uint64(f.id) + 1})
+}
+
 func (d *folder) Create(ctx context.Context, name string, _, mode uint32, out *fuse.EntryOut) (*fs.Inode, fs.FileHandle, uint32, syscall.Errno) {
 	f := d.m.newFile(mode & 0o777)
 	if errno := d.m.rename(Step{Kind: Create, Name: name, File: f.id}); errno != 0 {
 		return nil, nil, 0, errno
 	}
-	n := &node{m: d.m, f: f}
-	n.stat(&out.Attr)
-	return d.NewPersistentInode(ctx, n, fs.StableAttr{Mode: syscall.S_IFREG}), nil, 0, 0
+	return d.inode(ctx, f, out), nil, 0, 0
 }
 
 func (d *folder) Unlink(_ context.Context, name string) syscall.Errno {

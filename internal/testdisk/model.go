@@ -90,7 +90,7 @@ func (m *model) change(f *file, s Step) syscall.Errno {
 	return errno
 }
 
-// rename is a create, a rename or a remove.
+// rename is a create, a rename or a remove. One that lies is like any that was not synced: file systems keep a journal of names, so a later sync of the folder brings it.
 func (m *model) rename(s Step) syscall.Errno {
 	m.mu.Lock()
 	defer m.mu.Unlock()
@@ -98,15 +98,12 @@ func (m *model) rename(s Step) syscall.Errno {
 	if fails && how == NotPersisted {
 		return errno
 	}
-	s.Forced, s.Lost = fails && how == Persisted, fails && how == Lying
+	s.Forced = fails && how == Persisted
 	m.steps = append(m.steps, s)
 	s.rename(m.names)
-	switch {
-	case s.Forced:
+	m.pending = append(m.pending, s)
+	if s.Forced {
 		m.flushNames()
-		s.rename(m.durable)
-	case !s.Lost:
-		m.pending = append(m.pending, s)
 	}
 	return errno
 }
@@ -138,18 +135,16 @@ func (m *model) sync(f *file) syscall.Errno {
 	return errno
 }
 
+// syncDir takes nothing back where it fails: what it left behind is brought by a later one, or dropped by a power cut.
 func (m *model) syncDir() syscall.Errno {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	fails, how, errno := m.verdict()
-	kind := SyncDir
 	if fails && how != Persisted {
-		kind = LoseDir // names stay as they are seen: no file system takes a rename back before the next mount
-		m.pending = nil
-	} else {
-		m.flushNames()
+		return errno
 	}
-	m.steps = append(m.steps, Step{Kind: kind})
+	m.flushNames()
+	m.steps = append(m.steps, Step{Kind: SyncDir})
 	return errno
 }
 
@@ -167,6 +162,13 @@ func (m *model) newFile(mode uint32) *file {
 	f := &file{id: m.files, mode: mode, seen: newContent(), durable: newContent()}
 	m.byID[f.id] = f
 	return f
+}
+
+// named is the file that readers see under a name; nil for none.
+func (m *model) named(name string) *file {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return m.byID[m.names[name]]
 }
 
 func (m *model) fail(o Order) {

@@ -82,9 +82,7 @@ func (m *moment) after(s *Step) *moment {
 			next.data = append(slices.Clip(m.data), *s)
 		}
 	case Create, Rename, Remove:
-		if !s.Lost {
-			next.renames = append(slices.Clip(m.renames), *s)
-		}
+		next.renames = append(slices.Clip(m.renames), *s)
 		if s.Forced {
 			next.applyNames()
 		}
@@ -96,8 +94,6 @@ func (m *moment) after(s *Step) *moment {
 		}
 	case SyncDir:
 		next.applyNames()
-	case LoseDir:
-		next.renames = nil
 	}
 	return &next
 }

@@ -15,12 +15,11 @@ const (
 	Sync    // of a file
 	SyncDir // of the folder
 	Lose    // what the file still had to write is gone for good: a later sync says nothing about it
-	LoseDir // the same of names
 	Mark    // a test's own note
 )
 
 func (k Kind) String() string {
-	return [...]string{"write", "truncate", "create", "rename", "remove", "sync", "sync of the folder", "loss", "loss of names", "mark"}[k]
+	return [...]string{"write", "truncate", "create", "rename", "remove", "sync", "sync of the folder", "loss", "mark"}[k]
 }
 
 // Step is one thing that was done to a disk.

@@ -9,6 +9,7 @@ import (
 	"io/fs"
 	"log/slog"
 	"os"
+	"syscall"
 	"time"
 
 	"github.com/certmill/certmill/ca"
@@ -106,8 +107,12 @@ func openLedger(cfg *Config, mode plantMode, log *slog.Logger) (*ledger.Ledger, 
 		return nil, fail(exitTryAgain, "another certmill serve or an --offline command is at work: stop it, or let it do the work", "%w", err)
 	case errors.Is(err, fs.ErrPermission):
 		return nil, fail(exitNotAllowed, "run it as the user of certmill serve", "open the ledger: %w", err)
-	case err != nil:
+	case errors.Is(err, fs.ErrNotExist):
 		return nil, fail(exitStorage, "certmill init --dir D makes one; a lost one comes from a backup", "open the ledger: %w", err)
+	case errors.Is(err, syscall.ENOSPC):
+		return nil, fail(exitStorage, "make room on its disk: after a failed write a start needs as much again as the ledger has", "open the ledger: %w", err)
+	case err != nil:
+		return nil, fail(exitStorage, hintStorage+"; certmill store check says what is wrong with it", "open the ledger: %w", err)
 	}
 	return l, nil
 }

@@ -25,6 +25,9 @@ func Open(cfg Config) (*Ledger, error) { return OpenWithFaults(cfg, fault.Points
 // OpenWithFaults is Open for ledgertest: no package outside this folder can make a fault.Points that does anything.
 func OpenWithFaults(cfg Config, faults fault.Points) (*Ledger, error) {
 	cfg = cfg.withDefaults()
+	if kind, is := NetworkFS(filepath.Dir(cfg.Path)); is { // and goes on: a factory that has run so must not stop for being told
+		cfg.Log.Error("the ledger lies on a network file system: locks and syncs may not hold what they promise; move it", "path", cfg.Path, "kind", kind)
+	}
 	marked := cfg.marked()
 	if marked {
 		cfg.Log.Warn("the last run ended with a failed ledger write: copying and checking the store", "path", cfg.Path, "marker", cfg.Marker)

@@ -1,7 +1,9 @@
 package ledger
 
 import (
+	"cmp"
 	"errors"
+	"io"
 	"io/fs"
 	"os"
 
@@ -34,12 +36,25 @@ func copyOpenStore(db *bbolt.DB, path string) error {
 	if err != nil {
 		return err
 	}
+	w := &failingWriter{Writer: f}
 	err = db.View(func(tx *bbolt.Tx) error {
-		_, err := tx.WriteTo(f)
+		_, err := tx.WriteTo(w)
 		return err
 	})
 	if err != nil {
+		err = cmp.Or(w.err, err)
 		return errors.Join(err, f.Close(), os.Remove(f.Name()))
 	}
 	return publish(f, path)
+}
+
+// failingWriter keeps what went wrong: bbolt hands on only its text, and who is told that the disk is full knows what to do.
+type failingWriter struct {
+	io.Writer
+	err error
+}
+
+func (w *failingWriter) Write(b []byte) (n int, err error) {
+	n, w.err = w.Writer.Write(b)
+	return n, w.err
 }

@@ -14,7 +14,6 @@ type Drive struct {
 	mu   sync.Mutex // over Mount and Unmount
 	rpc  *rpc.Client
 	home string
-	next int
 }
 
 // Start starts the process that serves disks. A test that cannot have one is skipped and says why.
@@ -66,13 +65,25 @@ type Disk struct {
 // Mount mounts an empty disk, for as long as the test runs or until Unmount.
 func (d *Drive) Mount(t testing.TB) *Disk {
 	t.Helper()
-	d.mu.Lock()
-	defer d.mu.Unlock()
 	dir, err := os.MkdirTemp(d.home, "disk")
 	if err != nil {
 		t.Fatal(err)
 	}
-	if err := d.rpc.Call("Disk.Mount", dir, new(bool)); err != nil {
+	return d.MountAt(t, dir)
+}
+
+// MountAt mounts it over a folder that is there.
+func (d *Drive) MountAt(t testing.TB, dir string) *Disk {
+	t.Helper()
+	return d.MountNamed(t, dir, "certmill-testdisk")
+}
+
+// MountNamed is MountAt for a disk that the list of mounts calls fuse.<name>.
+func (d *Drive) MountNamed(t testing.TB, dir, name string) *Disk {
+	t.Helper()
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if err := d.rpc.Call("Disk.Mount", Mounting{dir, name}, new(bool)); err != nil {
 		t.Skipf("a FUSE file system cannot be mounted here: %v", err)
 	}
 	disk := &Disk{Dir: dir, t: t, drive: d}

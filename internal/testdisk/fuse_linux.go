@@ -8,13 +8,10 @@ import (
 	"github.com/hanwen/go-fuse/v2/fuse"
 )
 
-// fsName stands in the list of mounts.
-const fsName = "certmill-testdisk"
-
-// mount puts a model into the tree of files.
-func mount(dir string, m *model) (*fuse.Server, error) {
+// mount puts a model into the tree of files. The list of mounts calls it fuse.<name>.
+func mount(dir, name string, m *model) (*fuse.Server, error) {
 	return fs.Mount(dir, &folder{m: m}, &fs.Options{MountOptions: fuse.MountOptions{
-		FsName: fsName, Name: fsName, DirectMount: true, DisableXAttrs: true, AllowOther: true, MaxWrite: 1 << 20,
+		FsName: name, Name: name, DirectMount: true, DisableXAttrs: true, AllowOther: true, MaxWrite: 1 << 20,
 	}})
 }
 

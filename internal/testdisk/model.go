@@ -22,7 +22,8 @@ func (f Fault) String() string {
 
 // Order tells a disk which step is to fail, and how.
 type Order struct {
-	Step  int // counted from 1 over all that follow
+	Step  int  // counted from 1 over all that follow
+	Syncs bool // count and fail syncs of files alone
 	Fault Fault
 	Errno syscall.Errno
 	Stays bool // every later step fails too, and does nothing: the disk went read-only or is full
@@ -55,12 +56,14 @@ func newModel() *model {
 }
 
 // verdict says what becomes of the next step. m.mu is held.
-func (m *model) verdict() (fails bool, f Fault, errno syscall.Errno) {
+func (m *model) verdict(k Kind) (fails bool, f Fault, errno syscall.Errno) {
 	switch {
-	case m.order == nil:
+	case m.order == nil, m.order.Syncs && k != Sync:
 		return false, 0, 0
+	case m.failed && m.order.Stays:
+		return true, NotPersisted, m.order.Errno
 	case m.failed:
-		return m.order.Stays, NotPersisted, m.order.Errno
+		return false, 0, 0
 	}
 	if m.left--; m.left > 0 {
 		return false, 0, 0
@@ -73,7 +76,7 @@ func (m *model) verdict() (fails bool, f Fault, errno syscall.Errno) {
 func (m *model) change(f *file, s Step) syscall.Errno {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	fails, how, errno := m.verdict()
+	fails, how, errno := m.verdict(s.Kind)
 	if fails && how == NotPersisted {
 		return errno
 	}
@@ -94,7 +97,7 @@ func (m *model) change(f *file, s Step) syscall.Errno {
 func (m *model) rename(s Step) syscall.Errno {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	fails, how, errno := m.verdict()
+	fails, how, errno := m.verdict(s.Kind)
 	if fails && how == NotPersisted {
 		return errno
 	}
@@ -118,7 +121,7 @@ func (m *model) flushNames() {
 func (m *model) sync(f *file) syscall.Errno {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	fails, how, errno := m.verdict()
+	fails, how, errno := m.verdict(Sync)
 	kind := Sync
 	if fails && how != Persisted {
 		kind = Lose
@@ -139,7 +142,7 @@ func (m *model) sync(f *file) syscall.Errno {
 func (m *model) syncDir() syscall.Errno {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	fails, how, errno := m.verdict()
+	fails, how, errno := m.verdict(SyncDir)
 	if fails && how != Persisted {
 		return errno
 	}

@@ -68,16 +68,19 @@ type served struct {
 // Calls are what a test can ask of the process that serves its disks.
 type Calls struct{ s *server }
 
+// Mounting says where a disk is to be, and what it is called.
+type Mounting struct{ Dir, Name string }
+
 // Mount makes a disk.
-func (c *Calls) Mount(dir string, _ *bool) error {
+func (c *Calls) Mount(in Mounting, _ *bool) error {
 	m := newModel()
-	f, err := mount(dir, m)
+	f, err := mount(in.Dir, in.Name, m)
 	if err != nil {
 		return err
 	}
 	c.s.mu.Lock()
 	defer c.s.mu.Unlock()
-	c.s.disks[dir] = &served{m, f}
+	c.s.disks[in.Dir] = &served{m, f}
 	return nil
 }
 

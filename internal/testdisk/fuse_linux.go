@@ -11,7 +11,7 @@ import (
 // mount puts a model into the tree of files. The list of mounts calls it fuse.<name>.
 func mount(dir, name string, m *model) (*fuse.Server, error) {
 	return fs.Mount(dir, &folder{m: m}, &fs.Options{MountOptions: fuse.MountOptions{
-		FsName: name, Name: name, DirectMount: true, DisableXAttrs: true, AllowOther: true, MaxWrite: 1 << 20,
+		FsName: name, Name: name, DirectMount: true, DisableXAttrs: true, MaxWrite: 1 << 20,
 	}})
 }
 

@@ -9,6 +9,7 @@ import (
 	"io/fs"
 	"log/slog"
 	"os"
+	"path/filepath"
 	"syscall"
 	"time"
 
@@ -95,8 +96,12 @@ func loadProfiles(cfg *Config) (profiles []*ca.Profile, err error) {
 	return profiles, nil
 }
 
+// failedMarker is the note that a failed write leaves: in the folder of state:, or else beside the admin socket.
+const failedMarker = "ledger.failed"
+
 func openLedger(cfg *Config, mode plantMode, log *slog.Logger) (*ledger.Ledger, error) {
-	lc := ledger.Config{Path: cfg.path(cfg.Ledger.Bbolt), Marker: cfg.path(cfg.State + "/ledger.failed"), Log: log}
+	lc := ledger.Config{Path: cfg.ledgerPath(), Log: log, Marker: filepath.Join(cfg.path(cfg.State), failedMarker),
+		Spare: filepath.Join(filepath.Dir(cfg.path(cfg.Listen.Admin)), failedMarker)} // often a file system in memory, which forgets when the page cache does
 	open := ledger.Open
 	if mode == forReading {
 		open = ledger.OpenReadOnly

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"os"
 	"path/filepath"
 	"strings"
@@ -92,13 +93,13 @@ func (e *env) consent(yes bool) error {
 	return nil
 }
 
-// stageRestore works in a folder of its own beside the ledger's place. A crash leaves this folder, or the key without a store; the next run begins again.
+// stageRestore works under another name until all is done. A crash leaves files of that name, or the key without a store; the next run begins again.
 func (e *env) stageRestore(ctx context.Context, path, file string, r *storeReport) error {
-	stage := filepath.Join(filepath.Dir(path), ".restore")
-	if err := errors.Join(os.RemoveAll(stage), os.MkdirAll(stage, modeOwnDir)); err != nil {
+	made := path + ".restore"
+	err := os.MkdirAll(filepath.Dir(path), modeOwnDir)
+	if err := errors.Join(err, forget(made), forget(keyOf(made))); err != nil {
 		return fail(exitStorage, "check the folder of the ledger", "%w", err)
 	}
-	made := filepath.Join(stage, "ledger.db")
 	if err := copyKey(keyOf(file), keyOf(made)); err != nil {
 		return err
 	}
@@ -117,7 +118,15 @@ func (e *env) stageRestore(ctx context.Context, path, file string, r *storeRepor
 	if err := syncedRename(made, path); err != nil {
 		return fail(exitStorage, "check the disk", "%w", err)
 	}
-	return os.RemoveAll(stage)
+	return forget(keyOf(made))
+}
+
+// forget removes what may not be there.
+func forget(path string) error {
+	if err := os.Remove(path); !errors.Is(err, fs.ErrNotExist) {
+		return err
+	}
+	return nil
 }
 
 func (e *env) copyFile(from, to string) error {

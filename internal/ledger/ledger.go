@@ -19,6 +19,7 @@ type Config struct {
 	Now    func() time.Time // nil: time.Now
 	Log    *slog.Logger     // nil: discard
 	Marker string           // path outside the ledger's folder where a failed write leaves a note for the next start; "" none
+	Spare  string           // where it is left if Marker cannot be written, best on yet another disk; "" nowhere
 }
 
 func (cfg Config) withDefaults() Config {

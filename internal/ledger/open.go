@@ -198,7 +198,7 @@ func (l *Ledger) start(marked bool) error {
 			return fmt.Errorf("ledger %s after a failed write: %w", l.cfg.Path, err)
 		}
 		boot.Payload = []byte("recovered")
-		if err := os.Remove(l.cfg.Marker); err != nil {
+		if err := l.cfg.removeMarkers(); err != nil {
 			return err
 		}
 	}

@@ -182,7 +182,7 @@ func TestPowerCuts(t *testing.T) {
 		want = 200_000
 	}
 	if raceDetector {
-		want = 2_000
+		want /= 10
 	}
 	cuts, count := rec.Cuts(want, 1)
 	listed := time.Since(began)

@@ -7,9 +7,9 @@ import (
 )
 
 // checkDistinct finds claims that two entries hold, and entries that two entries close, from the entries alone: it sorts, and asks no index. It keeps 8 octets of each
-// key; only where two of these are equal it reads the entries once more and looks at the keys themselves.
-func checkDistinct(v *View, walked func(entries uint64)) error {
-	var sums []uint64
+// key; only where two of these are equal it reads the entries once more and looks at the keys themselves. How many keys there are is a hint, and no more.
+func checkDistinct(v *View, keys uint64, walked func(entries uint64)) error {
+	sums := make([]uint64, 0, keys)
 	for e, err := range v.Entries(0) {
 		if err != nil {
 			return err

@@ -25,7 +25,7 @@ func TestDistinct(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		err = l.View(func(v *View) error { return checkDistinct(v, func(uint64) {}) })
+		err = l.View(func(v *View) error { return checkDistinct(v, 0, func(uint64) {}) })
 		if (err == nil) != (test.want == "") || err != nil && !strings.Contains(err.Error(), test.want) {
 			t.Errorf("%s: got %v, want %q", test.name, err, test.want)
 		}

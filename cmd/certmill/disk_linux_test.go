@@ -164,7 +164,7 @@ func recovered(t *testing.T, p *testPlant, l *stationAtWork) {
 }
 
 // A disk that is full while the service runs, and at the next start; with room again it comes back by itself.
-func TestDiskFull(t *testing.T) {
+func TestServeDiskFull(t *testing.T) {
 	p := newTestPlant(t)
 	dir := moveLedger(t, p, func(dir string) { mountTmpfs(t, dir, "size=8m,mode=700") })
 	s := p.serve()
@@ -197,7 +197,7 @@ type neverEnding struct{}
 func (neverEnding) Read(b []byte) (int, error) { return len(b), nil }
 
 // A disk that returns EIO for a sync and never has what it should have written, and one that goes read-only under the service.
-func TestDiskFails(t *testing.T) {
+func TestServeDiskFails(t *testing.T) {
 	drive := testdisk.Start(t)
 	for _, test := range []struct {
 		name, why string
@@ -229,7 +229,7 @@ func TestDiskFails(t *testing.T) {
 }
 
 // A file system that is mounted read-only: no start, and reading works.
-func TestDiskReadOnly(t *testing.T) {
+func TestServeDiskReadOnly(t *testing.T) {
 	p := newTestPlant(t)
 	dir := moveLedger(t, p, func(dir string) { mountTmpfs(t, dir, "size=8m,mode=700") })
 	if out, err := exec.Command("mount", "-o", "remount,ro", dir).CombinedOutput(); err != nil {

@@ -15,10 +15,12 @@ import (
 
 // order is what the daemon tells the keeper.
 type order struct {
-	Start   *start // first, once
-	Kill    int    // process id of a signer that is out of service: end it and start another
-	Hung    bool   // … it does not answer: no time for it to close its sessions
-	Useless bool   // … it never made a good signature: as if it had not started
+	Start   *start    // first, once
+	Kill    int       // process id of a signer that is out of service: end it and start another
+	Hung    bool      // … it does not answer: no time for it to close its sessions
+	Key     *startKey // ceremony: signers to come know it from their start
+	Useless bool      // … it never made a good signature: as if it had not started
+	Another bool      // start one more signer: of an examination only
 }
 
 // start is everything a keeper, and later a signer, must know. It is fixed for the keeper's life.
@@ -38,6 +40,7 @@ type start struct {
 	Ceremony         bool
 	Selftest         bool
 	Measured         *Measured // by the first signer of this keeper
+	Doctor           *doctor   // the signers answer questions instead of signing
 }
 
 // report is what a keeper tells the daemon, and a signer its keeper.
@@ -57,6 +60,9 @@ type asks struct {
 // permit lets a signer log in. From keeper to signer only.
 type permit struct {
 	Secret string // the PIN
+	New    string // the PIN to set, where Set
+	Set    bool   // set a new PIN after the login
+	Again  bool   // ask again where this PIN is refused
 	Denied *failure
 }
 

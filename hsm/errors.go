@@ -41,7 +41,8 @@ var sentinels = [...]error{
 type failure struct {
 	Code     code
 	Text     string
-	LoggedIn bool // the token had accepted the PIN before
+	LoggedIn bool         // the token had accepted the PIN before
+	Found    *Examination `json:",omitempty"` // by an examination, before it failed
 	cause    error
 }
 

@@ -241,7 +241,7 @@ func TestRespawnsStayWithinTheSessions(t *testing.T) {
 			l := startLoad(t, key, public, 32)
 			for range long(3, 10) {
 				l.waitGood(200)
-				killSigner(t)
+				killSigner(t, token)
 			}
 			l.waitGood(200)
 			l.stop()
@@ -256,15 +256,16 @@ func TestRespawnsStayWithinTheSessions(t *testing.T) {
 }
 
 // killSigner kills one of the signers.
-func killSigner(t *testing.T) {
+func killSigner(t *testing.T, token *hsm.Token) {
 	t.Helper()
-	for _, keeper := range children(t, os.Getpid()) {
-		if signers := children(t, keeper); len(signers) > 0 {
-			if err := syscall.Kill(signers[rand.IntN(len(signers))], syscall.SIGKILL); err != nil && !errors.Is(err, syscall.ESRCH) {
-				t.Fatal(err)
-			}
-			return
-		}
+	wait(t, "a signer", func() bool { return len(token.InService()) > 0 })
+	kill(t, token.InService()[0])
+}
+
+func kill(t *testing.T, pid int) {
+	t.Helper()
+	if err := syscall.Kill(pid, syscall.SIGKILL); err != nil && !errors.Is(err, syscall.ESRCH) {
+		t.Fatal(err)
 	}
 }
 

@@ -16,7 +16,6 @@ import (
 	"strings"
 	"sync"
 	"sync/atomic"
-	"syscall"
 	"testing"
 	"time"
 
@@ -282,11 +281,9 @@ func TestP7KilledProcesses(t *testing.T) {
 		})
 	}
 	for range 20 {
-		family := descendants(t)
+		family := append(token.InService(), children(t, os.Getpid())...) // signers and the keeper
 		if len(family) > 0 {
-			if err := syscall.Kill(family[rand.IntN(len(family))], syscall.SIGKILL); err != nil && !errors.Is(err, syscall.ESRCH) {
-				t.Fatal(err)
-			}
+			kill(t, family[rand.IntN(len(family))])
 		}
 		<-time.After(time.Duration(10+rand.IntN(60)) * time.Millisecond)
 	}
@@ -382,5 +379,22 @@ func BenchmarkSign(b *testing.B) {
 			}
 			b.ReportMetric(float64(b.N*n)/b.Elapsed().Seconds(), "signatures/s")
 		})
+	}
+}
+
+// A ceremony goes on when its signer, or its keeper, is replaced: the key of Use is known to the next one.
+func TestCeremonyOutlivesItsSigner(t *testing.T) {
+	cfg, public := newKey(t, hsm.P256)
+	cfg.Ceremony, cfg.Keys = true, nil
+	token := open(t, cfg)
+	key, err := token.Use(t.Context(), hsm.KeyConfig{Label: "ca-g1", Public: public})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for range 2 {
+		for _, pid := range append(token.InService(), children(t, os.Getpid())...) {
+			kill(t, pid)
+			signAndVerify(t, key, public, 1)
+		}
 	}
 }

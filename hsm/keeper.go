@@ -5,6 +5,7 @@ package hsm
 import (
 	"errors"
 	"fmt"
+	"io"
 	"net"
 	"os"
 	"os/exec"
@@ -29,6 +30,9 @@ func RunKeeper() error {
 	}
 	k := &nursery{control: control, start: *first.Start, want: 1, signers: make(map[int]*child), ended: make(chan int),
 		orders: make(chan order), gone: make(chan struct{}), stopped: make(chan struct{})}
+	if k.start.Doctor != nil {
+		return k.runDoctor()
+	}
 	if !k.start.NoLogin {
 		if k.secret, k.source, err = readPIN(k.start.PIN); err != nil {
 			return send(control, report{Failure: &failure{Code: codePIN, Text: err.Error()}}, nil)
@@ -54,6 +58,7 @@ type nursery struct {
 	noKey   int           // starts in a row that did not find a key
 	failing time.Time     // when the first of the failed starts in a row was
 	last    *failure      // a failure that would only repeat itself: nothing is started any more
+	doctor  doctorKeeper
 }
 
 // child is a signer process.
@@ -120,6 +125,9 @@ func (k *nursery) run() error {
 		case <-k.gone:
 			return nil
 		case o := <-k.orders:
+			if o.Key != nil {
+				k.start.Keys = append(k.start.Keys, *o.Key)
+			}
 			if c := k.signers[o.Kill]; c != nil {
 				c.retire(o.Hung)
 				if o.Useless && again == nil {
@@ -215,6 +223,7 @@ func (k *nursery) introduce(talk *net.UnixConn) (*TokenReport, *failure) {
 		return nil, asFailure(err)
 	}
 	asked := pinMemory{}
+	var memory io.Closer // locked before the first question is answered
 	for {
 		var r report
 		if _, err := receive(talk, &r); err != nil {
@@ -222,9 +231,16 @@ func (k *nursery) introduce(talk *net.UnixConn) (*TokenReport, *failure) {
 		}
 		switch {
 		case r.Asks != nil:
+			if memory == nil {
+				var err error
+				if memory, err = lockMemory(k.start.PINMemory); err != nil {
+					return nil, asFailure(err)
+				}
+				defer memory.Close()
+			}
 			var p permit
 			if asked, p.Denied = k.permit(*r.Asks); p.Denied == nil {
-				p.Secret = k.secret
+				p = k.doctor.permit(k.secret)
 			}
 			if err := send(talk, p, nil); err != nil {
 				return nil, asFailure(err)
@@ -239,8 +255,29 @@ func (k *nursery) introduce(talk *net.UnixConn) (*TokenReport, *failure) {
 	}
 }
 
+// lockMemory keeps other keepers of the same token (a second service, hsm doctor) from a login until the outcome of this one is noted. The lock ends with
+// the file, and with the process.
+func lockMemory(path string) (io.Closer, error) {
+	if path == "" {
+		return io.NopCloser(nil), nil
+	}
+	f, err := os.OpenFile(path+".lock", os.O_CREATE|os.O_RDWR, 0o600)
+	if err != nil {
+		return nil, fmt.Errorf("PIN memory: %w", err)
+	}
+	if err := syscall.Flock(int(f.Fd()), syscall.LOCK_EX); err != nil {
+		return nil, fmt.Errorf("PIN memory %s: lock: %w", path, errors.Join(err, f.Close()))
+	}
+	return f, nil
+}
+
 // permit holds the PIN rule against what a signer found, and notes the try before it is made.
 func (k *nursery) permit(a asks) (pinMemory, *failure) {
+	if k.start.Doctor != nil {
+		if m, f, decided := k.permitDoctor(a); decided {
+			return m, f
+		}
+	}
 	if k.start.PINMemory == "" {
 		if !a.Flags.clean() && (a.Flags.Locked || a.Flags.FinalTry) {
 			return pinMemory{}, &failure{Code: codePIN, Text: pinMemory{}.mayTry(a.Serial, k.source, a.Flags).Error()}
@@ -263,6 +300,9 @@ func (k *nursery) permit(a asks) (pinMemory, *failure) {
 
 // remember notes what became of a login, and returns f. A login whose outcome is not known stays "trying".
 func (k *nursery) remember(asked pinMemory, f *failure) *failure {
+	if asked.State == pinChanging {
+		return k.rememberChange(asked, f)
+	}
 	if asked.State == "" || f != nil && !f.LoggedIn && f.Code != codePIN {
 		return f
 	}

@@ -30,11 +30,11 @@ const kept = 1
 
 // plan fits processes and lanes into the sessions a token has. A token whose signatures are made on this machine's processors is served best by
 // one lane a process: SoftHSM signs a fifth to a third faster from two processes than from any number of threads. One that signs elsewhere, while this
-// machine waits, gets as many signatures at a time as keep it from waiting.
+// machine waits, gets as many signatures at a time as its sessions allow.
 func (r resources) plan() layout {
 	parallel := r.cores
-	if m := r.measured; m.Wall > 0 && m.CPU < m.Wall/2 {
-		parallel = int(min(int64(r.cores)*int64(m.Wall)/max(int64(m.CPU), int64(50*time.Microsecond)), 2*maxLanes))
+	if m := r.measured; m.Wall > time.Millisecond && m.CPU < m.Wall/4 {
+		parallel = 2 * maxLanes
 	}
 	l := layout{Processes: r.signers}
 	if l.Processes == 0 {

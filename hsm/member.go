@@ -15,9 +15,10 @@ type member struct {
 	done  chan struct{}               // closed when supervise has returned
 	found atomic.Pointer[TokenReport] // by the newest signer
 
-	mu    sync.Mutex
-	why   error       // guarded by mu: why nothing can be signed here
-	lanes map[int]int // guarded by mu: lanes in service, by process
+	mu     sync.Mutex
+	why    error       // guarded by mu: why nothing can be signed here
+	lanes  map[int]int // guarded by mu: lanes in service, by process
+	keeper *keeper     // guarded by mu: the one that runs; nil between two
 }
 
 func newMember(t *Token, cfg Config) *member {

@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"os"
 	"os/signal"
 	"path/filepath"
@@ -24,19 +25,23 @@ func readPIN(p PIN) (secret string, source pinSource, err error) {
 	case p.ProtectedPath:
 		return "", pinSource{Path: "protected authentication path"}, nil
 	case p.Prompt:
-		secret, err = promptPIN()
+		secret, err = promptPIN("token PIN: ")
 		return secret, pinSource{Path: "prompt " + rand.Text()}, err // what is typed anew is a new source
 	case p.Credential != "":
 		dir := os.Getenv("CREDENTIALS_DIRECTORY")
 		if dir == "" {
 			return "", source, fmt.Errorf("PIN credential %s: systemd passed none: add LoadCredential= to the unit", p.Credential)
 		}
-		return readPINFile(filepath.Join(dir, p.Credential))
+		// systemd lets the unit's user read it by an ACL, which shows in the mode as the group's, and makes the file anew at each start: its time and
+		// inode would make every start one of a new PIN.
+		secret, source, err = readPINFile(filepath.Join(dir, p.Credential), 0o037)
+		return secret, pinSource{Path: "credential " + p.Credential, Size: source.Size}, err
 	}
-	return readPINFile(p.File)
+	return readPINFile(p.File, 0o077)
 }
 
-func readPINFile(path string) (secret string, source pinSource, err error) {
+// readPINFile reads a file that nobody may use by the bits in closed.
+func readPINFile(path string, closed fs.FileMode) (secret string, source pinSource, err error) {
 	f, err := os.Open(path)
 	if err != nil {
 		return "", source, fmt.Errorf("PIN file: %w", err)
@@ -49,7 +54,7 @@ func readPINFile(path string) (secret string, source pinSource, err error) {
 	switch {
 	case !info.Mode().IsRegular():
 		return "", source, fmt.Errorf("PIN file %s is no regular file", path)
-	case info.Mode().Perm()&0o077 != 0:
+	case info.Mode().Perm()&closed != 0:
 		return "", source, fmt.Errorf("PIN file %s may be read by others (mode %04o): chmod 600", path, info.Mode().Perm())
 	case info.Size() > maxPIN:
 		return "", source, fmt.Errorf("PIN file %s has %d bytes", path, info.Size())
@@ -69,7 +74,8 @@ func readPINFile(path string) (secret string, source pinSource, err error) {
 	return secret, source, nil
 }
 
-func promptPIN() (string, error) {
+// promptPIN asks at the controlling terminal.
+func promptPIN(prompt string) (string, error) {
 	tty, err := os.OpenFile("/dev/tty", os.O_RDWR, 0)
 	if err != nil {
 		return "", fmt.Errorf("PIN prompt: no terminal: %w", err)
@@ -91,7 +97,7 @@ func promptPIN() (string, error) {
 		case <-done:
 		}
 	}()
-	fmt.Fprint(tty, "token PIN: ")
+	fmt.Fprint(tty, prompt)
 	b, err := term.ReadPassword(int(tty.Fd()))
 	fmt.Fprintln(tty)
 	if err == nil && len(b) == 0 {

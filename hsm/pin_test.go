@@ -87,7 +87,7 @@ func TestPINChangedUnderRunningSigners(t *testing.T) {
 	token, key := openKey(t, cfg)
 	wait(t, "both signers", func() bool { return token.Stats().Signers == 2 })
 	faults.Return(hsmtest.Login, hsmtest.Always(), pkcs11.CKR_PIN_INCORRECT)
-	killSigner(t)
+	killSigner(t, token)
 	wait(t, "the refused login", func() bool { m, _ := os.ReadFile(cfg.PINMemory); return strings.Contains(string(m), `"wrong"`) })
 	for range 20 {
 		if _, errs := key.Sign(t.Context(), "device", batch(5)); errs[0] != nil {
@@ -97,7 +97,7 @@ func TestPINChangedUnderRunningSigners(t *testing.T) {
 	if s := token.Stats(); s.Signers != 1 {
 		t.Errorf("stats %+v", s)
 	}
-	killSigner(t)
+	killSigner(t, token)
 	wait(t, "the end", func() bool { return errors.Is(token.Ready(), hsm.ErrPIN) })
 	if c := faults.Counts(); c.Calls[hsmtest.Login] != 3 {
 		t.Errorf("%d logins, want 2 good ones and 1 that was refused", c.Calls[hsmtest.Login])

@@ -30,6 +30,8 @@ const (
 	pinTrying pinState = "trying"
 	pinGood   pinState = "good"
 	pinWrong  pinState = "wrong"
+
+	pinChanging pinState = "changing" // C_SetPIN may or may not have been carried out: the new PIN or this one
 )
 
 // pinMemory is the file, as JSON. It holds nothing that comes from the PIN.
@@ -57,8 +59,12 @@ func (m pinMemory) mayTry(token string, source pinSource, flags pinFlags) error 
 		return errors.New("the token has locked the user PIN: its security officer has to unlock it")
 	case flags.FinalTry:
 		return errors.New("the token allows one last try before it locks the PIN: log in once by hand (pkcs11-tool --login) with the right PIN")
+	case known && m.State == pinWrong && source.Inode == 0: // no file of ours: whether it was replaced is not seen
+		return fmt.Errorf("the token refused this PIN on %s: mend %s, then allow one try with certmill hsm pin-retry", m.At.Format(time.RFC3339), source.Path)
 	case known && m.State == pinWrong:
 		return fmt.Errorf("the token refused this PIN on %s: replace %s, or allow one more try with certmill hsm pin-retry", m.At.Format(time.RFC3339), source.Path)
+	case known && m.State == pinChanging:
+		return fmt.Errorf("a change of the PIN on %s was cut off: certmill hsm pin-change finishes it", m.At.Format(time.RFC3339))
 	case known && m.State == pinTrying && !flags.clean():
 		return fmt.Errorf("a login on %s was cut off and the token has counted a wrong PIN since the last good one: check the PIN, then allow one try with certmill hsm pin-retry", m.At.Format(time.RFC3339))
 	}
@@ -101,6 +107,9 @@ func AllowPINRetry(memory string) (forgot bool, err error) {
 	m, err := readPINMemory(memory)
 	if err != nil || m.State == pinGood || m.State == "" {
 		return false, err
+	}
+	if m.State == pinChanging {
+		return false, fmt.Errorf("%w: a change of the PIN on %s was cut off: certmill hsm pin-change finishes it", ErrPIN, m.At.Format(time.RFC3339))
 	}
 	if err := os.Remove(memory); err != nil {
 		return false, fmt.Errorf("PIN memory: %w", err)

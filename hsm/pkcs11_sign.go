@@ -12,6 +12,7 @@ import (
 	"fmt"
 	"io"
 	"math/big"
+	"sync/atomic"
 	"syscall"
 	"time"
 
@@ -21,14 +22,13 @@ import (
 // signerFor is the key as crypto11 signs with it; as rawKey where crypto11 cannot: it has not opened the token, or does not find the public half that it
 // wants beside every private key.
 func (t *pkcs11Token) signerFor(k keyRef, public crypto.PublicKey) (crypto.Signer, error) {
-	if t.c11 != nil && len(k.id) > 0 {
-		t.held.Store(1) // the pool keeps the session that looks
+	if t.c11 != nil && k.paired {
 		pairs, err := t.c11.FindKeyPairs(k.id, []byte(k.label))
 		if err == nil && len(pairs) == 1 {
-			return pairs[0], nil
+			return t.hashing(pairs[0], k, public), nil
 		}
 		var code pkcs11.Error
-		if errors.As(err, &code) {
+		if errors.As(err, &code) && !says(err, pkcs11.CKR_ATTRIBUTE_TYPE_INVALID, pkcs11.CKR_ATTRIBUTE_SENSITIVE) { // it wants to see the public half
 			return nil, tokenFailure("find key "+k.label, err)
 		}
 	}
@@ -41,7 +41,42 @@ func (t *pkcs11Token) signerFor(k keyRef, public crypto.PublicKey) (crypto.Signe
 	default:
 		return nil, fmt.Errorf("%w: public key of type %T", ErrUnfit, public)
 	}
-	return r, nil
+	return t.hashing(r, k, public), nil
+}
+
+// hashing is an RSA key whose token may want to hash as well: some do not offer CKM_RSA_PKCS, and one, in TPMs, carries it out with an operation that a key
+// which only signs is not allowed.
+func (t *pkcs11Token) hashing(first crypto.Signer, k keyRef, public crypto.PublicKey) crypto.Signer {
+	if _, ok := public.(*rsa.PublicKey); !ok || !t.offers(pkcs11.CKM_SHA256_RSA_PKCS) {
+		return first
+	}
+	h := &hashingKey{Signer: first, raw: &rawKey{token: t, handle: k.handle, mechanism: pkcs11.CKM_SHA256_RSA_PKCS, public: public}}
+	h.hashes.Store(!t.offers(pkcs11.CKM_RSA_PKCS))
+	return h
+}
+
+// hashingKey tries a signature of the digest, and one of the message where the token will not have that.
+type hashingKey struct {
+	crypto.Signer
+	raw    *rawKey
+	hashes atomic.Bool // known to want the message
+}
+
+func (h *hashingKey) signMessage(message, digest []byte) ([]byte, error) {
+	var first error
+	if !h.hashes.Load() {
+		var sig []byte
+		if sig, first = h.Signer.Sign(nil, digest, crypto.SHA256); !says(first, pkcs11.CKR_GENERAL_ERROR, pkcs11.CKR_FUNCTION_FAILED, pkcs11.CKR_MECHANISM_INVALID,
+			pkcs11.CKR_KEY_FUNCTION_NOT_PERMITTED, pkcs11.CKR_KEY_TYPE_INCONSISTENT) {
+			return sig, first
+		}
+	}
+	sig, err := h.raw.Sign(nil, message, nil)
+	if err != nil {
+		return nil, errors.Join(first, err)
+	}
+	h.hashes.Store(true)
+	return sig, nil
 }
 
 // rawKey signs with miekg/pkcs11 alone. Safe for concurrent use.
@@ -55,7 +90,7 @@ type rawKey struct {
 // Public is the CA certificate's.
 func (k *rawKey) Public() crypto.PublicKey { return k.public }
 
-// Sign signs a digest: ECDSA, or RSASSA-PKCS1-v1_5 with SHA-256 (RFC 8017, section 8.2).
+// Sign signs a digest: ECDSA, or RSASSA-PKCS1-v1_5 with SHA-256 (RFC 8017, section 8.2); with CKM_SHA256_RSA_PKCS a message.
 func (k *rawKey) Sign(_ io.Reader, digest []byte, _ crypto.SignerOpts) ([]byte, error) {
 	s, err := k.token.borrow()
 	if err != nil {
@@ -91,8 +126,8 @@ func (t *pkcs11Token) signWith(s pkcs11.SessionHandle, mechanism uint, key pkcs1
 		return t.raw.Sign(s, append(digestInfo[:len(digestInfo):len(digestInfo)], digest...))
 	}
 	sig, err := t.raw.Sign(s, digest)
-	if err != nil {
-		return nil, err
+	if err != nil || mechanism == pkcs11.CKM_SHA256_RSA_PKCS {
+		return sig, err
 	}
 	half := len(sig) / 2 // r and s, of equal length (PKCS#11 v2.40 mechanisms, section 2.3.1)
 	return asn1.Marshal(struct{ R, S *big.Int }{new(big.Int).SetBytes(sig[:half]), new(big.Int).SetBytes(sig[half:])})

@@ -42,6 +42,9 @@ func RunSigner(check Check) error {
 	if _, err := receive(talk, &cfg); err != nil {
 		return fmt.Errorf("read start: %w", err)
 	}
+	if cfg.Doctor != nil {
+		return runDoctorSigner(cfg, talk)
+	}
 	limit := cfg.RateCap
 	if limit <= 0 {
 		limit = rateCap
@@ -102,6 +105,7 @@ type signer struct {
 
 // signingKey is a key with what is demanded of a TBS before it signs.
 type signingKey struct {
+	ref    keyRef
 	signer crypto.Signer
 	hash   crypto.Hash
 	public crypto.PublicKey
@@ -123,12 +127,14 @@ func (s *signer) open(talk *net.UnixConn) (ready *TokenReport, err error) {
 		return nil, err
 	}
 	r := s.token.report()
+	var checked []signingKey
 	for _, k := range s.cfg.Keys {
-		found, err := s.addKey(k)
+		found, key, err := s.checkKey(k)
 		r.Keys = append(r.Keys, found)
 		if err != nil {
 			return nil, err
 		}
+		checked = append(checked, key)
 	}
 	if s.cfg.Measured != nil {
 		r.Measured = *s.cfg.Measured
@@ -140,8 +146,15 @@ func (s *signer) open(talk *net.UnixConn) (ready *TokenReport, err error) {
 		l = layout{Processes: 1, Lanes: 1}
 	}
 	r.Processes = l.Processes
-	r.Lanes, err = s.token.reserve(l.Lanes)
-	return r, err
+	if r.Lanes, err = s.token.reserve(l.Lanes); err != nil {
+		return nil, err
+	}
+	for _, k := range checked { // from here on the sessions are crypto11's: a token with two in all has none left to look around with
+		if err := s.addKey(k); err != nil {
+			return nil, err
+		}
+	}
+	return r, nil
 }
 
 // logIn asks the keeper for the PIN: it decides by what the token said of its logins, and notes the try first.
@@ -166,36 +179,37 @@ func (s *signer) logIn(talk *net.UnixConn) error {
 	return nil
 }
 
-// addKey finds a key and makes sure that it is the one that is meant, and fit.
-func (s *signer) addKey(k startKey) (KeyReport, error) {
-	public, err := x509.ParsePKIXPublicKey(k.SPKI)
-	if err != nil {
-		return KeyReport{Label: k.Label}, &failure{Code: codeUnfit, Text: fmt.Sprintf("key %s: %v", k.Label, err)}
+// checkKey finds a key and makes sure that it is the one that is meant, and fit.
+func (s *signer) checkKey(k startKey) (KeyReport, signingKey, error) {
+	r, key := KeyReport{Label: k.Label}, signingKey{tested: new(atomic.Bool)}
+	var err error
+	if key.public, err = x509.ParsePKIXPublicKey(k.SPKI); err != nil {
+		return r, key, &failure{Code: codeUnfit, Text: fmt.Sprintf("key %s: %v", k.Label, err)}
 	}
-	allow, err := s.check(k.Policy)
-	if err != nil {
-		return KeyReport{Label: k.Label}, &failure{Code: codeRefused, Text: fmt.Sprintf("key %s: policy: %v", k.Label, err)}
+	if key.allow, err = s.check(k.Policy); err != nil {
+		return r, key, &failure{Code: codeRefused, Text: fmt.Sprintf("key %s: policy: %v", k.Label, err)}
 	}
-	hash, err := hashOf(public)
-	if err != nil {
-		return KeyReport{Label: k.Label}, err
+	if key.hash, err = hashOf(key.public); err != nil {
+		return r, key, err
 	}
 	found, f, err := s.token.find(k.Label)
 	if err != nil {
-		return KeyReport{Label: k.Label, Findings: []Finding{{Attribute: "CKA_LABEL", Level: LevelFail, Text: err.Error()}}}, err
+		r.Findings = []Finding{{Attribute: "CKA_LABEL", Level: LevelFail, Text: err.Error()}}
+		return r, key, err
 	}
-	r := judge(k, public, f)
-	if err := r.fit(); err != nil {
-		return r, err
-	}
-	key, err := s.token.signerFor(found, public)
-	if err != nil {
-		return r, err
+	key.ref, r = found, judge(k, key.public, f)
+	return r, key, r.fit()
+}
+
+// addKey takes a key that was checked into use.
+func (s *signer) addKey(k signingKey) (err error) {
+	if k.signer, err = s.token.signerFor(k.ref, k.public); err != nil {
+		return err
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.keys = append(s.keys, signingKey{signer: key, hash: hash, public: public, allow: allow, tested: new(atomic.Bool)})
-	return r, nil
+	s.keys = append(s.keys, k)
+	return nil
 }
 
 func (s *signer) key(index uint16) (signingKey, bool) {
@@ -303,12 +317,22 @@ func (s *signer) use(k signingKey, message []byte) result {
 	if err != nil {
 		return refuse(codeUnfit, "%v", err)
 	}
-	sig, err := k.signer.Sign(nil, digest, k.hash)
+	sig, err := k.sign(message, digest)
 	if err != nil {
 		return refuse(codeToken, "sign: %v", err)
 	}
 	s.signed.Add(1)
 	return result{Code: codeDone, Bytes: sig}
+}
+
+// sign has the token sign a digest, or hash as well where it wants to.
+func (k signingKey) sign(message, digest []byte) ([]byte, error) {
+	if h, ok := k.signer.(interface {
+		signMessage(message, digest []byte) ([]byte, error)
+	}); ok {
+		return h.signMessage(message, digest)
+	}
+	return k.signer.Sign(nil, digest, k.hash)
 }
 
 func refuse(c code, format string, args ...any) result {
@@ -368,6 +392,9 @@ func (s *signer) ceremonyOp(r request) ([]byte, error) {
 	if len(r.Items) != 2 {
 		return nil, errFrame
 	}
-	_, err := s.addKey(startKey{Label: r.Kind, SPKI: r.Items[0], Policy: r.Items[1]})
+	_, k, err := s.checkKey(startKey{Label: r.Kind, SPKI: r.Items[0], Policy: r.Items[1]})
+	if err == nil {
+		err = s.addKey(k)
+	}
 	return binary.BigEndian.AppendUint16(nil, uint16(len(s.keys)-1)), err
 }

@@ -12,6 +12,7 @@ import (
 	"net"
 	"os"
 	"os/exec"
+	"slices"
 	"sync"
 	"syscall"
 	"time"
@@ -71,6 +72,8 @@ func (m *member) keep(ctx context.Context) error {
 	if err := k.start(); err != nil {
 		return err
 	}
+	m.setKeeper(k)
+	defer m.setKeeper(nil)
 	stop := context.AfterFunc(ctx, func() { k.control.Close() }) // the keeper sees it first, and ends its signers
 	defer stop()
 	ctx, cancel := context.WithCancel(context.WithoutCancel(ctx))
@@ -88,13 +91,13 @@ func (k *keeper) start() error {
 	cfg := k.member.cfg
 	msg := start{Module: cfg.Module, InitArgs: cfg.InitArgs, Token: cfg.Token, Serial: cfg.Serial, NoLogin: cfg.NoLogin, PIN: cfg.PIN, PINMemory: cfg.PINMemory,
 		Env: cfg.Env, Dir: cfg.Dir, Signers: cfg.Signers, Sessions: cfg.Sessions, RateCap: cfg.RateCap, SignerCommand: cfg.SignerCommand,
-		Ceremony: cfg.Ceremony, Selftest: len(k.member.token.members) > 1}
-	for _, key := range cfg.Keys {
-		spki, err := x509.MarshalPKIXPublicKey(key.Public)
+		Ceremony: cfg.Ceremony, Selftest: len(k.member.token.members) > 1, Doctor: cfg.doctor}
+	for _, key := range k.member.keys() {
+		sk, err := key.wire()
 		if err != nil {
-			return &failure{Code: codeUnfit, Text: fmt.Sprintf("key %s: %v", key.Label, err)}
+			return err
 		}
-		msg.Keys = append(msg.Keys, startKey{Label: key.Label, SPKI: spki, Policy: key.Policy, Backup: key.Backup, Waivers: key.Waivers})
+		msg.Keys = append(msg.Keys, sk)
 	}
 	ours, theirs, err := socketPair(syscall.SOCK_SEQPACKET)
 	if err != nil {
@@ -121,6 +124,43 @@ func (k *keeper) start() error {
 	}
 	k.logs.Go(func() { k.member.logNoise(noise) })
 	return send(k.control, order{Start: &msg}, nil)
+}
+
+// wire is a key as a keeper is told of it.
+func (k KeyConfig) wire() (startKey, error) {
+	spki, err := x509.MarshalPKIXPublicKey(k.Public)
+	if err != nil {
+		return startKey{}, &failure{Code: codeUnfit, Text: fmt.Sprintf("key %s: %v", k.Label, err)}
+	}
+	return startKey{Label: k.Label, SPKI: spki, Policy: k.Policy, Backup: k.Backup, Waivers: k.Waivers}, nil
+}
+
+// setKeeper notes the keeper that runs.
+func (m *member) setKeeper(k *keeper) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.keeper = k
+}
+
+// keys are those that signers know from their start.
+func (m *member) keys() []KeyConfig {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return slices.Clone(m.cfg.Keys)
+}
+
+// addKey has signers and keepers to come know a key that Use has added: a ceremony goes on when its signer is replaced.
+func (m *member) addKey(k KeyConfig) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.cfg.Keys = append(slices.Clone(m.cfg.Keys), k)
+	sk, err := k.wire()
+	if m.keeper == nil || err != nil {
+		return
+	}
+	if err := send(m.keeper.control, order{Key: &sk}, nil); err != nil {
+		m.token.log.Error("tell keeper", "token", m.name, "err", err) // the next keeper knows it
+	}
 }
 
 // wait waits for the process; one that does not end by itself is killed.

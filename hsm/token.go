@@ -34,6 +34,8 @@ type Config struct {
 	Clones        []Config     // other tokens that hold the same keys: they share the load, and one may go away. Their Keys, Ceremony and Log are this one's
 	Ceremony      bool         // Generate, Public and Use are allowed; fixed for the life of the keeper
 	Log           *slog.Logger // nil: discard
+
+	doctor *doctor // what Examine and ChangePIN have the processes do instead of signing
 }
 
 // PIN says where the keeper finds the user PIN. The daemon never holds it.
@@ -119,8 +121,11 @@ func (t *Token) WaitReady(ctx context.Context) error {
 	defer look.Stop()
 	for {
 		err := t.Ready()
-		if err == nil || t.failed() {
-			return err
+		if err == nil {
+			return nil
+		}
+		if t.failed() {
+			return t.Ready() // err may be from before
 		}
 		select {
 		case <-look.C:
@@ -236,7 +241,7 @@ func (t *Token) ask(ctx context.Context, op byte, kind, label string) (crypto.Pu
 	return x509.ParsePKIXPublicKey(s.results[0])
 }
 
-// Use adds a key to those the signer signs with. Ceremony only: there one signer runs, and it knows the key until it ends.
+// Use adds a key to those the signer signs with. Ceremony only: there one signer runs.
 func (t *Token) Use(ctx context.Context, k KeyConfig) (*Key, error) {
 	if !t.cfg.Ceremony {
 		return nil, fmt.Errorf("%w: the token was not opened for a ceremony", ErrRefused)
@@ -251,6 +256,9 @@ func (t *Token) Use(ctx context.Context, k KeyConfig) (*Key, error) {
 	}
 	if s.errs[0] != nil {
 		return nil, s.errs[0]
+	}
+	for _, m := range t.members {
+		m.addKey(k)
 	}
 	return &Key{token: t, index: binary.BigEndian.Uint16(s.results[0]), public: k.Public}, nil
 }

@@ -18,7 +18,7 @@ const (
 	entryStation   = "station"
 	entryFreeze    = "freeze"
 	entryCA        = "ca"
-	entrySelftest  = "selftest"
+	EntrySelftest  = "selftest" // exported for who opens tokens
 )
 
 // intent is the stored form of a signature that is about to be made. docs/issuance.md gives its encoding for those who

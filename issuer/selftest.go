@@ -16,7 +16,7 @@ type selftestEntry struct {
 // RecordSelftest records that such tokens are about to be started (promise P1). Works before Run: it commits by itself.
 func RecordSelftest(l *ledger.Ledger, tokens []string, by string) error {
 	_, err := l.Update(func(tx *ledger.Tx) error {
-		_, err := tx.Append(ledger.Draft{Kind: entrySelftest, Payload: payload(selftestEntry{tokens, by})})
+		_, err := tx.Append(ledger.Draft{Kind: EntrySelftest, Payload: payload(selftestEntry{tokens, by})})
 		return err
 	})
 	if err != nil {

@@ -77,7 +77,11 @@ func newCeremonyRunCommand(e *env) *cobra.Command {
 
 // warnings logs for commands that a person waits for: what is wrong, and nothing else.
 func (e *env) warnings() *slog.Logger {
-	return slog.New(slog.NewTextHandler(e.stderr, &slog.HandlerOptions{Level: slog.LevelWarn}))
+	level := slog.LevelWarn
+	if e.logLevel < slog.LevelInfo {
+		level = e.logLevel
+	}
+	return slog.New(slog.NewTextHandler(e.stderr, &slog.HandlerOptions{Level: level}))
 }
 
 // runCeremony performs the ceremony of a file and adopts what it made. Every step finds what an earlier call did.

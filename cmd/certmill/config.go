@@ -240,6 +240,9 @@ func parsePKCS11URI(uri string) (label, serial string, err error) {
 	if !ok {
 		return "", "", fmt.Errorf("uri: %q: want pkcs11: and attributes", uri)
 	}
+	if _, query, there := strings.Cut(rest, "?"); there { // it was taken for a piece of the last attribute
+		return "", "", fmt.Errorf("uri: %q is not used here: module and PIN have keys of their own", "?"+query)
+	}
 	for attribute := range strings.SplitSeq(rest, ";") {
 		name, value, _ := strings.Cut(attribute, "=")
 		if value, err = url.PathUnescape(value); err != nil {

@@ -56,6 +56,7 @@ func TestConfigSaysWhatIsWrong(t *testing.T) {
 		{"no PIN", token + "token: x}}", "exactly one of"},
 		{"signers", token + "token: x, pin: {file: p}, signers: many}}", "neither auto nor a number"},
 		{"deadline", token + "token: x, pin: {file: p}, deadline: -1s}}", "longer than 0"},
+		{"URI with a query", token + `uri: "pkcs11:token=k?pin-source=file:/etc/pin", pin: {file: p}}}`, `"?pin-source=file:/etc/pin" is not used`},
 		{"URI", token + `uri: "pkcs11:object=k", pin: {file: p}}}`, `attribute "object" is not used`},
 		{"TLS", "version: 1\nlisten: {tls_min: \"1.1\"}", `neither "1.3" nor "1.2"`},
 	} {

@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"io"
+	"log/slog"
 	"os"
 	"os/signal"
 	"runtime/debug"
@@ -37,4 +38,6 @@ type env struct {
 
 	config string // -c: path of certmill.yaml or station.yaml; "" means the default places
 	output string // -o: table, json or jsonl
+
+	logLevel slog.Level // --log-level
 }

@@ -128,11 +128,10 @@ func (p *plant) openTokens(ctx context.Context, records []issuer.CARecord) error
 	keys := make(map[string][]hsm.KeyConfig)
 	for _, r := range records {
 		if kinds := signingKinds(r); kinds != nil {
-			k, err := keyConfig(r, kinds)
+			k, err := p.cfg.keyConfig(r, kinds)
 			if err != nil {
 				return err
 			}
-			k.Backup, k.Waivers = hsm.Backup(r.Backup), p.cfg.waivers(r.Token, r.Label)
 			keys[r.Token] = append(keys[r.Token], k)
 		}
 	}
@@ -147,7 +146,7 @@ func (p *plant) openTokens(ctx context.Context, records []issuer.CARecord) error
 		hc.Keys, hc.Log = k, p.log
 		t := hsm.Start(ctx, hc)
 		p.tokens[name] = t
-		if err := t.WaitReady(ctx); errors.Is(err, hsm.ErrUnavailable) && !noModule(hc) {
+		if err := ready(ctx, t); errors.Is(err, hsm.ErrUnavailable) && !noModule(hc) && ctx.Err() == nil {
 			p.log.Error("the token is away: what is stored is answered, nothing is signed until it is there", "token", name, "err", err)
 		} else if err != nil {
 			return tokenError(hc, err)
@@ -189,8 +188,14 @@ func openToken(ctx context.Context, hc hsm.Config) (*hsm.Token, error) {
 	return t, nil
 }
 
-// tokenPatience is how long a person waits for a token.
+// tokenPatience is how long a person, or a service that starts, waits for a token.
 const tokenPatience = 10 * time.Second
+
+func ready(ctx context.Context, t *hsm.Token) error {
+	ctx, cancel := context.WithTimeout(ctx, tokenPatience)
+	defer cancel()
+	return t.WaitReady(ctx)
+}
 
 // tokenError gives a token's failures their exit codes. What a restart would only repeat is exitConfig.
 func tokenError(hc hsm.Config, err error) error {
@@ -215,14 +220,14 @@ func signingKinds(r issuer.CARecord) []string {
 	return nil
 }
 
-// keyConfig tells the signer processes which key it is, what it may sign, and with what every signature is verified.
-func keyConfig(r issuer.CARecord, kinds []string) (hsm.KeyConfig, error) {
+// keyConfig tells the signer processes which key it is, what it may sign, with what every signature is verified, and what the gate has to know.
+func (c *Config) keyConfig(r issuer.CARecord, kinds []string) (hsm.KeyConfig, error) {
 	cert, err := x509.ParseCertificate(r.Certificate)
 	if err != nil {
 		return hsm.KeyConfig{}, fmt.Errorf("certificate of CA %s: %w", r.Name, err)
 	}
 	policy, err := json.Marshal(ca.Policy{Issuer: cert.RawSubject, Kinds: kinds, SerialPrefix: r.Prefix, NotAfter: cert.NotAfter})
-	return hsm.KeyConfig{Label: r.Label, Public: cert.PublicKey, Policy: policy}, err
+	return hsm.KeyConfig{Label: r.Label, Public: cert.PublicKey, Policy: policy, Backup: hsm.Backup(r.Backup), Waivers: c.waivers(r.Token, r.Label)}, err
 }
 
 // authorities joins the CAs to their keys. Without a token a CA can prepare, and Sign answers hsm.ErrUnavailable.

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"log/slog"
 	"strings"
 
 	"github.com/spf13/cobra"
@@ -52,13 +53,14 @@ func newRoot(e *env) *cobra.Command {
 	pf := root.PersistentFlags()
 	pf.StringVarP(&e.config, "config", "c", "", "configuration `FILE` (default: $CERTMILL_CONFIG, ./certmill.yaml, /etc/certmill/certmill.yaml)")
 	pf.StringVarP(&e.output, "output", "o", "table", "output `FORMAT`: table, json or jsonl")
+	pf.TextVar(&e.logLevel, "log-level", slog.LevelInfo, "least `LEVEL` of what is logged: debug, info, warn or error")
 	root.PersistentPreRunE = func(*cobra.Command, []string) error { return e.checkOutput() }
 	root.SetFlagErrorFunc(func(c *cobra.Command, err error) error {
 		return fail(exitUsage, c.CommandPath()+" --help", "%w", err)
 	})
 	root.AddCommand(newQuickstartCommand(e), newInitCommand(e), newCeremonyCommand(e), newServeCommand(e), newStatusCommand(e),
 		newOrderCommand(e), newStationCommand(e), newIssueCommand(e), newFreezeCommand(e), newUnfreezeCommand(e),
-		newCACommand(e), newProfileCommand(e), newStoreCommand(e), newInspectCommand(e), newAWSCommand(e), newSimulateCommand(e))
+		newCACommand(e), newHSMCommand(e), newProfileCommand(e), newStoreCommand(e), newInspectCommand(e), newAWSCommand(e), newSimulateCommand(e))
 	root.InitDefaultHelpCmd()
 	root.InitDefaultCompletionCmd()
 	for _, c := range root.Commands() {

@@ -51,7 +51,7 @@ func newServeCommand(e *env) *cobra.Command {
 
 // logger writes to stderr: JSON for machines to collect, one line a record.
 func (e *env) logger() *slog.Logger {
-	return slog.New(slog.NewJSONHandler(e.stderr, nil))
+	return slog.New(slog.NewJSONHandler(e.stderr, &slog.HandlerOptions{Level: e.logLevel}))
 }
 
 // service is a running factory: a plant with its issuer at work and its listeners open.

@@ -107,7 +107,7 @@ type state struct {
 	padPINLength           uint64
 	padPIN                 [64]byte
 
-	hideEC, refuseFalse, hideNewKeys, uniqueIDs, refuseFork uint64
+	hideEC, refuseFalse, hideNewKeys, uniqueIDs, refuseFork, noLogin uint64
 
 	logins, wrongPINs            uint64
 	sessionsOpened, sessionsPeak uint64
@@ -390,6 +390,7 @@ type Quirks struct {
 	HideNewKeys bool // a process does not see keys that another one made after its C_Initialize
 	UniqueIDs   bool // a key pair needs a CKA_ID that no other has
 	RefuseFork  bool // C_Initialize fails in a process that has forked since it loaded the module, and in its child
+	NoLogin     bool // the token knows no C_Login: a session is logged in as it opens, with PadPIN
 }
 
 // Quirks replaces the token's quirks. Set them before processes start: several are more than one word.
@@ -412,6 +413,7 @@ func (f *Faults) Quirks(q Quirks) {
 		{&s.flagsSet, uint64(q.FlagsSet)}, {&s.flagsCleared, uint64(q.FlagsCleared)}, {&s.firmware, firmware}, {&s.padPINLength, uint64(len(q.PadPIN))},
 		{&s.deadCode, uint64(q.DeadCode)}, {&s.stayBroken, word(q.StayBroken)}, {&s.hideEC, word(q.HideEC)}, {&s.refuseFalse, uint64(q.RefuseFalse)},
 		{&s.hideNewKeys, word(q.HideNewKeys)}, {&s.uniqueIDs, word(q.UniqueIDs)}, {&s.refuseFork, word(q.RefuseFork)},
+		{&s.noLogin, word(q.NoLogin)},
 	} {
 		atomic.StoreUint64(w.at, w.value)
 	}

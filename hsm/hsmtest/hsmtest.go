@@ -1,5 +1,5 @@
-// Package hsmtest makes SoftHSM tokens in temporary folders, for tests that need a real one, and puts a module in front of them that
-// fails on command.
+// Package hsmtest makes tokens of many kinds in temporary folders, for tests that need a real one, holds each against one suite (Run), and puts a module in
+// front of them that fails on command.
 //
 //	cfg, faults := hsmtest.Faulty(t, hsmtest.SoftHSM(t))
 //	faults.Hang(hsmtest.Sign, hsmtest.InOneProcess(), hsmtest.Forever)

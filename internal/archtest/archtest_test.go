@@ -52,7 +52,7 @@ var mayImport = map[string][]string{
 // where says in which package, or file, a third-party module may appear. What is not listed may appear nowhere.
 var where = map[string][]string{
 	"github.com/ThalesIgnite/crypto11": {"hsm"},
-	"github.com/miekg/pkcs11":          {"hsm/pkcs11.go", "hsm/pkcs11_key.go", "hsm/pkcs11_sign.go"},
+	"github.com/miekg/pkcs11":          {"hsm/pkcs11.go", "hsm/pkcs11_examine.go", "hsm/pkcs11_key.go", "hsm/pkcs11_sign.go"},
 
 	"github.com/zmap/zlint/v3": {"ca/lint"},
 	"github.com/zmap/zcrypto":  {"ca/lint"},

@@ -110,6 +110,7 @@ struct state {
 	word hide_new_keys; // a process does not see keys that another made after its C_Initialize
 	word unique_ids;    // a key pair needs a CKA_ID that no other has
 	word refuse_fork;   // C_Initialize fails in a process that has forked since it loaded the module, and in its child
+	word no_login;      // the token knows no C_Login: a session is logged in as it opens, with pad_pin
 
 	word logins, wrong_pins; // of the user
 	word sessions_opened, sessions_peak;
@@ -484,6 +485,13 @@ static CK_RV OpenSession(CK_SLOT_ID slot, CK_FLAGS flags, CK_VOID_PTR app, CK_NO
 		if ((rv = real->C_OpenSession(slot, flags, app, notify, h)) == CKR_OK) {
 			add_session(*h, slot);
 			state->sessions_opened++;
+			if (state->no_login) {
+				real->C_Login(*h, CKU_USER, (CK_UTF8CHAR_PTR)state->pad_pin, state->pad_pin_length); // again and again
+				pthread_mutex_lock(&lock);
+				logged_in = 1;
+				login_lost = 0;
+				pthread_mutex_unlock(&lock);
+			}
 		} else {
 			give_back(1);
 		}
@@ -530,6 +538,7 @@ static CK_RV GetSessionInfo(CK_SESSION_HANDLE h, CK_SESSION_INFO_PTR info) { IN(
 static CK_RV Login(CK_SESSION_HANDLE h, CK_USER_TYPE who, CK_UTF8CHAR_PTR pin, CK_ULONG n) {
 	CK_RV rv = before(LOGIN);
 	int tried = rv != CKR_OK;
+	if (state->no_login) return CKR_FUNCTION_NOT_SUPPORTED;
 	if (rv == CKR_OK && (rv = enter(h)) == CKR_OK) {
 		tried = 1;
 		if (n == 0 && state->pad_pin_length) {
@@ -701,6 +710,13 @@ static CK_RV CreateObject(CK_SESSION_HANDLE h, CK_ATTRIBUTE_PTR t, CK_ULONG n, C
 	return rv;
 }
 
+// say_false makes a key what it is where those words are refused: for signing only.
+static CK_RV say_false(CK_SESSION_HANDLE h, CK_OBJECT_HANDLE key) {
+	CK_BBOOL no = CK_FALSE;
+	CK_ATTRIBUTE t[] = {{CKA_DECRYPT, &no, sizeof no}, {CKA_UNWRAP, &no, sizeof no}, {CKA_DERIVE, &no, sizeof no}};
+	return real->C_SetAttributeValue(h, key, t, sizeof t / sizeof *t);
+}
+
 static CK_RV generate(CK_SESSION_HANDLE h, CK_MECHANISM_PTR m, CK_ATTRIBUTE_PTR p, CK_ULONG pn, CK_ATTRIBUTE_PTR s, CK_ULONG sn,
                       CK_OBJECT_HANDLE_PTR po, CK_OBJECT_HANDLE_PTR so) {
 	CK_ATTRIBUTE *id = in_template(CKA_ID, s, sn);
@@ -710,8 +726,9 @@ static CK_RV generate(CK_SESSION_HANDLE h, CK_MECHANISM_PTR m, CK_ATTRIBUTE_PTR 
 	if (state->unique_ids && !id) return CKR_TEMPLATE_INCOMPLETE;
 	if (state->unique_ids && taken(h, *id)) return CKR_ATTRIBUTE_VALUE_INVALID;
 	CK_RV rv = real->C_GenerateKeyPair(h, m, p, pn, s, sn, po, so);
-	if (rv == CKR_OK) remember(id);
-	return rv;
+	if (rv != CKR_OK) return rv;
+	remember(id);
+	return state->refuse_false ? say_false(h, *so) : CKR_OK;
 }
 
 static CK_RV GenerateKeyPair(CK_SESSION_HANDLE h, CK_MECHANISM_PTR m, CK_ATTRIBUTE_PTR p, CK_ULONG pn, CK_ATTRIBUTE_PTR s, CK_ULONG sn,

@@ -92,6 +92,19 @@ func (e *env) checkStore(ctx context.Context, args []string, temp string) (*stor
 	if err != nil {
 		return nil, err
 	}
+	r, err := e.checkConfigured(ctx, cfg, temp)
+	if err != nil {
+		return nil, err
+	}
+	if kind, is := ledger.NetworkFS(filepath.Dir(r.Store)); is { // a backup may lie there
+		r.Network = kind
+		r.fault(fmt.Errorf("it lies on %s: %w", kind, ledger.ErrNetwork))
+	}
+	return r, nil
+}
+
+// checkConfigured checks the ledger of the configuration: the file, or a copy of what the running serve has.
+func (e *env) checkConfigured(ctx context.Context, cfg *Config, temp string) (*storeReport, error) {
 	path := cfg.ledgerPath()
 	if temp == "" {
 		temp = cfg.path(cfg.State)
@@ -136,10 +149,6 @@ func (e *env) checkFile(shown string, lc ledger.Config) (*storeReport, error) {
 		return nil, fail(exitStorage, "check the path", "%w", err)
 	}
 	r.Octets = info.Size()
-	if kind, is := ledger.NetworkFS(filepath.Dir(shown)); is {
-		r.Network = kind
-		r.fault(fmt.Errorf("it lies on %s: %w", kind, ledger.ErrNetwork))
-	}
 	switch err := checkPages(lc.Path); {
 	case errors.Is(err, ledger.ErrInUse):
 		return nil, fail(exitTryAgain, "certmill serve is just starting, or an --offline command is at work", "%w", err)

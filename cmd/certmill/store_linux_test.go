@@ -7,6 +7,8 @@ import (
 	"testing"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/certmill/certmill/internal/testdisk"
 )
 
 // TestStoreOnTerminal: who restores is asked, and a bar shows how far a check is; anything but the word itself does nothing.
@@ -39,5 +41,20 @@ func TestStoreOnTerminal(t *testing.T) {
 		if code != test.code || exists(p.cfg.ledgerPath()) != (code == exitDone) || !strings.Contains(talk, "Type restore to go on") || !strings.Contains(talk, "checking  ") {
 			t.Errorf("%s: exit %d, want %d\n%s", test.answer, code, test.code, talk)
 		}
+	}
+}
+
+// TestStoreOnNetwork: a ledger on a network file system is a fault that check names, a backup on one is none.
+func TestStoreOnNetwork(t *testing.T) {
+	p := newTestPlant(t)
+	drive, stick := testdisk.Start(t), t.TempDir()
+	drive.MountNamed(t, stick, "sshfs")
+	p.run("store", "backup", filepath.Join(stick, "b.ledger"))
+	if code, r := p.report(filepath.Join(stick, "b.ledger")); code != exitDone {
+		t.Errorf("backup: exit %d, %+v", code, r)
+	}
+	moveLedger(t, p, func(dir string) { drive.MountNamed(t, dir, "sshfs") })
+	if code, r := p.report(); code != exitVerify || r.Network != "fuse.sshfs" || len(r.Faults) != 1 {
+		t.Errorf("ledger: exit %d, %+v", code, r)
 	}
 }

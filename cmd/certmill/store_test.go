@@ -39,10 +39,19 @@ func TestStoreCheck(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
+	stale, fresh := p.dir+"/state/store-check-KILLED.db", p.dir+"/state/store-check-OTHER.db"
+	for _, f := range []string{stale, fresh} { // of a check that was killed yesterday, of one that runs now
+		if err := os.WriteFile(f, nil, modeSecret); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := os.Chtimes(stale, time.Time{}, time.Now().Add(-24*time.Hour)); err != nil {
+		t.Fatal(err)
+	}
 	if code, r := p.report(); code != exitDone || !r.Sound || r.From != "a running service" || r.Entries < 15 || r.Open != 0 || r.Ledger == "" || r.Checkpoint == "" {
 		t.Errorf("running: exit %d, %+v", code, r)
 	}
-	if left, _ := filepath.Glob(p.dir + "/state/store-check-*"); len(left) != 0 {
+	if left, _ := filepath.Glob(p.dir + "/state/store-check-*"); len(left) != 1 || left[0] != fresh {
 		t.Errorf("left behind: %q", left)
 	}
 	backup := filepath.Join(t.TempDir(), "b.ledger")

@@ -14,6 +14,7 @@ require (
 	github.com/aws/smithy-go v1.28.9 // the SDK's errors
 	github.com/eclipse/paho.mqtt.golang v1.5.1 // a device's first connect
 	github.com/goccy/go-yaml v1.19.2 // YAML, strict, with positions in its errors
+	github.com/hanwen/go-fuse/v2 v2.12.1 // tests: a disk that records, fails and loses power
 	github.com/miekg/pkcs11 v1.1.2 // under crypto11: its error codes, and what crypto11 cannot do
 	github.com/mochi-mqtt/server/v2 v2.7.9 // the MQTT side of the simulator
 	github.com/prometheus/client_golang v1.25.0 // /metrics

@@ -64,6 +64,7 @@ func RunSigner(check Check) error {
 	if err := send(talk, report{PID: os.Getpid(), Ready: ready}, nil); err != nil {
 		return nil // the keeper has ended, and nobody needs this process
 	}
+	runtime.GOMAXPROCS(max(runtime.NumCPU(), len(lanes)+1)) // a call that waits in the module must not keep others from running: Go takes its processor away only after a while
 	go untilRetired(talk, lanes)
 	return s.serveAll(lanes)
 }

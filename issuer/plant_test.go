@@ -164,10 +164,27 @@ var caPlan = []struct{ name, role string }{{"root", ca.RoleRoot}, {"issuing", ca
 
 func newPlant(t testing.TB) *plant {
 	t.Helper()
-	p := &plant{TB: t, tokens: make(map[string]*token), csrs: make(map[string][]byte), keys: make(map[string]*ecdsa.PrivateKey)}
 	dir := t.TempDir() // not ledgertest.Create, whose first entry has the time of today: the ledger's own never goes back to the epoch
-	p.cfg = ledger.Config{Path: filepath.Join(dir, "ledger.db"), Marker: filepath.Join(dir, "failed"), Now: p.clock.now}
+	p := barePlant(t, ledger.Config{Path: filepath.Join(dir, "ledger.db"), Marker: filepath.Join(dir, "failed")})
 	p.must(ledger.Create(p.cfg, ledgertest.Name))
+	return p.found()
+}
+
+// newPlantOn is newPlant with an empty ledger that is there.
+func newPlantOn(t testing.TB, cfg ledger.Config) *plant {
+	t.Helper()
+	return barePlant(t, cfg).found()
+}
+
+func barePlant(t testing.TB, cfg ledger.Config) *plant {
+	p := &plant{TB: t, cfg: cfg, tokens: make(map[string]*token), csrs: make(map[string][]byte), keys: make(map[string]*ecdsa.PrivateKey)}
+	p.cfg.Now, p.cfg.Log = p.clock.now, nil
+	return p
+}
+
+// found adopts the CAs and records what every test needs.
+func (p *plant) found() *plant {
+	p.Helper()
 	p.profiles = []*ca.Profile{p.profile(string(ca.DefaultProfile(ca.KindDevice)))}
 	l, err := ledger.Open(p.cfg)
 	p.must(err)

@@ -71,7 +71,7 @@ func (e *env) offlineAdmin(ctx context.Context, cfg *Config, a access, f func(co
 	err = problemError(f(ctx, local))
 	stop()
 	if failed := ignoreCancel(<-ended); failed != nil {
-		err = fail(exitStorage, "check the disk; the next start copies the ledger and checks it", "%w", failed)
+		err = fail(exitStorage, hintStorage, "%w", failed)
 	}
 	return errors.Join(err, p.Close())
 }

@@ -13,6 +13,7 @@ import (
 const (
 	childKeeper = "hsm-keeper"
 	childSigner = "hsm-signer"
+	childPages  = "store-pages" // checks a store's pages, and may end over damaged ones; it speaks on stderr
 )
 
 // runChild runs a keeper or a signer where the arguments ask for one. It comes before any flag is parsed, so that
@@ -27,6 +28,8 @@ func runChild(args []string) (code int, child bool) {
 		err = hsm.RunKeeper()
 	case childSigner:
 		err = hsm.RunSigner(policyCheck)
+	case childPages:
+		return runPages(args[len(args)-1]), true
 	default:
 		return 0, false
 	}

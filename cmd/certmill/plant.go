@@ -9,7 +9,9 @@ import (
 	"io/fs"
 	"log/slog"
 	"os"
+	"path/filepath"
 	"slices"
+	"syscall"
 	"time"
 
 	"github.com/certmill/certmill/ca"
@@ -105,8 +107,12 @@ func loadProfiles(cfg *Config) (profiles []*ca.Profile, err error) {
 	return profiles, nil
 }
 
+// failedMarker is the note that a failed write leaves: in the folder of state:, or else beside the admin socket.
+const failedMarker = "ledger.failed"
+
 func openLedger(cfg *Config, mode plantMode, log *slog.Logger) (*ledger.Ledger, error) {
-	lc := ledger.Config{Path: cfg.path(cfg.Ledger.Bbolt), Marker: cfg.path(cfg.State + "/ledger.failed"), Log: log}
+	lc := ledger.Config{Path: cfg.ledgerPath(), Log: log, Marker: filepath.Join(cfg.path(cfg.State), failedMarker),
+		Spare: filepath.Join(filepath.Dir(cfg.path(cfg.Listen.Admin)), failedMarker)} // often a file system in memory, which forgets when the page cache does
 	open := ledger.Open
 	if mode == forReading {
 		open = ledger.OpenReadOnly
@@ -117,8 +123,12 @@ func openLedger(cfg *Config, mode plantMode, log *slog.Logger) (*ledger.Ledger, 
 		return nil, fail(exitTryAgain, "another certmill serve or an --offline command is at work: stop it, or let it do the work", "%w", err)
 	case errors.Is(err, fs.ErrPermission):
 		return nil, fail(exitNotAllowed, "run it as the user of certmill serve", "open the ledger: %w", err)
-	case err != nil:
+	case errors.Is(err, fs.ErrNotExist):
 		return nil, fail(exitStorage, "certmill init --dir D makes one; a lost one comes from a backup", "open the ledger: %w", err)
+	case errors.Is(err, syscall.ENOSPC):
+		return nil, fail(exitStorage, "make room on its disk: after a failed write a start needs as much again as the ledger has", "open the ledger: %w", err)
+	case err != nil:
+		return nil, fail(exitStorage, hintStorage+"; certmill store check says what is wrong with it", "open the ledger: %w", err)
 	}
 	return l, nil
 }

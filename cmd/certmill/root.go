@@ -60,7 +60,7 @@ func newRoot(e *env) *cobra.Command {
 	})
 	root.AddCommand(newQuickstartCommand(e), newInitCommand(e), newCeremonyCommand(e), newServeCommand(e), newStatusCommand(e),
 		newOrderCommand(e), newDeviceCommand(e), newClockCommand(e), newStationCommand(e), newIssueCommand(e), newKeygenCommand(e), newFreezeCommand(e), newUnfreezeCommand(e),
-		newCACommand(e), newHSMCommand(e), newProfileCommand(e), newInspectCommand(e), newAWSCommand(e), newSimulateCommand(e))
+		newCACommand(e), newHSMCommand(e), newProfileCommand(e), newStoreCommand(e), newInspectCommand(e), newAWSCommand(e), newSimulateCommand(e))
 	root.InitDefaultHelpCmd()
 	root.InitDefaultCompletionCmd()
 	for _, c := range root.Commands() {

@@ -11,6 +11,7 @@ import (
 	"os"
 	"path/filepath"
 	"sync"
+	"time"
 
 	"github.com/spf13/cobra"
 
@@ -76,6 +77,9 @@ func startService(ctx context.Context, cfg *Config, log *slog.Logger) (_ *servic
 	issuing, stopIssuing := context.WithCancel(context.WithoutCancel(ctx)) // ends after the listeners: it answers what they have begun
 	go func() {
 		err := p.issuer.Run(issuing)
+		if errors.Is(err, ledger.ErrFailed) {
+			s.farewell(err)
+		}
 		s.cancel(err)
 		s.issuing <- err
 	}()
@@ -151,18 +155,37 @@ func (s *service) serve(ln net.Listener, h http.Handler) {
 	})
 }
 
+// farewell is how long a service whose store failed goes on saying so, on /readyz and to every request, before it exits: long enough for whoever watches to ask.
+// Nothing is issued any more.
+const farewell = 3 * time.Second
+
+func (s *service) farewell(err error) {
+	s.plant.log.Error("the ledger cannot be written: nothing is issued any more, and this process ends", "in", farewell.String(), "err", err)
+	select {
+	case <-time.After(farewell):
+	case <-s.ctx.Done(): // SIGTERM: somebody knows
+	}
+}
+
 // wait returns when everything has ended: nil after SIGTERM, the store's failure otherwise.
 func (s *service) wait() error {
 	<-s.ctx.Done()
 	s.running.Wait()
 	err := <-s.issuing
-	err = errors.Join(ignoreCancel(err), ignoreCancel(context.Cause(s.ctx)), s.plant.Close())
+	cause := context.Cause(s.ctx)
+	if cause == err { // it is what ended everything, and is said once
+		cause = nil
+	}
+	err = errors.Join(ignoreCancel(err), ignoreCancel(cause), s.plant.Close())
 	switch {
 	case errors.Is(err, ledger.ErrFailed):
-		return fail(exitStorage, "check the disk; the next start copies the ledger and checks it", "%w", err)
+		return fail(exitStorage, hintStorage, "%w", err)
 	}
 	return err
 }
+
+// hintStorage is what to do after a write that failed.
+const hintStorage = "check the disk (df, dmesg); the next start copies the ledger to a new file and checks it"
 
 func ignoreCancel(err error) error {
 	if errors.Is(err, context.Canceled) {
@@ -179,7 +202,7 @@ func (p *plant) serverConfig() server.Config {
 	}
 	l := p.cfg.Listen
 	return server.Config{
-		Issuer: p.issuer, Ledger: p.ledger, Profiles: p.profiles, Tokens: tokens,
+		Issuer: p.issuer, Ledger: p.ledger, Profiles: p.profiles, Tokens: tokens, Ready: p.ledger.Failed,
 		Errors: []server.ErrorCode{{Err: hsm.ErrUnavailable, Code: client.CodeHSMUnavailable}, {Err: hsm.ErrPIN, Code: client.CodeHSMUnavailable},
 			{Err: hsm.ErrBusy, Code: client.CodeSlowDown}},
 		Node: p.cfg.Node, Version: version(),

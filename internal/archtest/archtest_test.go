@@ -23,6 +23,7 @@ var mayImport = map[string][]string{
 	"internal/archtest":   {},
 	"internal/durable":    {}, // files that are whole after a crash
 	"internal/strictyaml": {}, // files that people write
+	"internal/testdisk":   {}, // a disk that tests record, break and cut off; never in the binary
 
 	"hsm":         {"internal/durable"}, // knows no certificates: cmd hands it the check
 	"hsm/hsmtest": {"hsm"},
@@ -60,6 +61,8 @@ var where = map[string][]string{
 	"go.etcd.io/bbolt": {"internal/ledger", "registrar/awsim"},
 	"golang.org/x/mod": {"internal/ledger"},
 
+	"github.com/hanwen/go-fuse/v2": {"internal/testdisk"},
+
 	"github.com/aws/aws-sdk-go-v2":        {"registrar/awsapi"},
 	"github.com/aws/smithy-go":            {"registrar/awsapi"},
 	"github.com/aws/aws-lambda-go":        {"cmd/certmill-lambda"},
@@ -82,6 +85,7 @@ var where = map[string][]string{
 var never = []string{
 	"github.com/smallstep/certificates/kms/pkcs11", "go.step.sm/crypto/kms/pkcs11", "github.com/ThalesGroup/crypto11",
 	"github.com/aws/aws-sdk-go/", "gopkg.in/yaml.v2", "gopkg.in/yaml.v3", "github.com/dgraph-io/badger", "github.com/stretchr/testify", "github.com/spf13/viper",
+	"github.com/hanwen/go-fuse", "github.com/certmill/certmill/internal/testdisk",
 }
 
 // goPackage is what `go list -json` says of a package.

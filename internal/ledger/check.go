@@ -12,15 +12,23 @@ import (
 )
 
 // Check walks every invariant: numbering, times, tree, claims, debits, heads and open entries, all recomputed from the entries alone and compared both
-// ways, and the checkpoint's signature. It returns the first fault it meets and says what broke. It reads the whole store, beside Updates, and needs
-// memory for the counters alone. bbolt's own page check is left out: it must not run beside a writer, and where a page is damaged it ends the process.
-func (l *Ledger) Check() error {
+// ways, and the checkpoint's signature. It returns the first fault it meets and says what broke. It reads the whole store twice, beside Updates, and needs
+// memory for the counters and 8 octets for each claim. bbolt's own page check is left out: it must not run beside a writer, and where a page is damaged
+// it ends the process (CheckPages).
+func (l *Ledger) Check() error { return l.CheckWith(func(uint64) {}) }
+
+// CheckWith is Check for somebody who watches: walked is told, after each thousand entries and at the end, how many of 2·Size it has been through.
+func (l *Ledger) CheckWith(walked func(entries uint64)) error {
 	err := guarded(func() error {
 		return l.View(func(v *View) error {
 			if err := checkBuckets(v.tx); err != nil {
 				return err
 			}
-			return l.checkView(v)
+			keys, err := l.checkView(v, walked)
+			if err != nil {
+				return err
+			}
+			return checkDistinct(v, keys, func(n uint64) { walked(v.size + n) })
 		})
 	})
 	if err != nil {
@@ -40,18 +48,23 @@ func guarded(fn func() error) (err error) {
 	return fn()
 }
 
-func (l *Ledger) checkView(v *View) error {
+// checkView also says how many claims and closings there are, so that their keys need be gathered in one piece.
+func (l *Ledger) checkView(v *View, walked func(entries uint64)) (keys uint64, err error) {
 	c := checker{v: v, name: l.keys.name, counters: map[string]uint64{}}
 	for k, record := range v.rows(bucketEntries, nil) {
 		if err := c.entry(k, record); err != nil {
-			return err
+			return 0, err
+		}
+		if c.next%1000 == 0 {
+			walked(c.next)
 		}
 	}
+	walked(c.next)
 	if err := errors.Join(c.checkRows(), c.checkCounters()); err != nil {
-		return err
+		return 0, err
 	}
-	_, err := l.storedCheckpoint(v) // over stored hashes that by now equal those of the entries
-	return err
+	_, err = l.storedCheckpoint(v) // over stored hashes that by now equal those of the entries
+	return c.rows[bucketClaims] + c.rows[bucketClosed], err
 }
 
 // checker recomputes the derived buckets while it walks the entries.

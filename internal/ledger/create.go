@@ -18,6 +18,9 @@ import (
 // file without a store is taken as it is. Two Creates of one path must not run at the same time.
 func Create(cfg Config, name string) error {
 	cfg = cfg.withDefaults()
+	if kind, is := NetworkFS(filepath.Dir(cfg.Path)); is {
+		return fmt.Errorf("%s lies on %s: %w", cfg.Path, kind, ErrNetwork)
+	}
 	k, err := readKeys(cfg.keyPath())
 	if err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return err

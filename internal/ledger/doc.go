@@ -9,7 +9,7 @@
 //   - A crash before: the next Open sees the state before the Update.
 //   - A crash after: all of it is there, though the caller may not have heard so. Claims make the repetition safe.
 //   - An error from bbolt's commit means neither: the outcome is unknown. The ledger takes no further Update ([ErrFailed]), leaves a
-//     note at Config.Marker, and no View shows what was not acknowledged. The next Open that finds the note copies the store to a new
+//     note at Config.Marker or Config.Spare, and no View shows what was not acknowledged. The next Open that finds the note copies the store to a new
 //     file, syncs, renames and checks it, since after a failed sync the page cache may show what the disk lacks.
 //
 // A View never shows an entry before its sync has returned, either: bbolt alone would, between its last write and its last sync.

@@ -36,6 +36,8 @@ var (
 	ErrInUse = errors.New("ledger is in use by another process")
 	// ErrClosed is returned by View and Update after Close.
 	ErrClosed = errors.New("ledger is closed")
+	// ErrNetwork is returned by Create on a network file system: locks and syncs do not mean there what they mean here.
+	ErrNetwork = errors.New("a ledger must not lie on a network file system")
 	// ErrReadOnly is returned by Update of a ledger that was opened with OpenReadOnly.
 	ErrReadOnly = errors.New("ledger is open for reading only")
 )

@@ -3,6 +3,7 @@ package ledger
 import (
 	"errors"
 	"os"
+	"path/filepath"
 	"strings"
 	"testing"
 	"testing/synctest"
@@ -158,6 +159,30 @@ func TestOpenFails(t *testing.T) {
 	if err := openTest(t, cfg, fault.Points{}).Check(); err != nil {
 		t.Error(err)
 	}
+}
+
+// A marker whose disk is gone as well is left in the spare place, found there, and removed.
+func TestSpareMarker(t *testing.T) {
+	cfg := create(t)
+	cfg.Spare, cfg.Marker = cfg.Marker, filepath.Join(t.TempDir(), "not there", "failed")
+	armed := false
+	l := openTest(t, cfg, fault.Points{Commit: func(commit, rollback func() error) error {
+		if armed {
+			return errors.Join(errTestDisk, rollback())
+		}
+		return commit()
+	}})
+	armed = true
+	if _, err := l.Update(func(tx *Tx) error { _, err := tx.Append(Draft{Kind: "note"}); return err }); !errors.Is(err, ErrFailed) {
+		t.Fatal(err)
+	}
+	l.Close()
+	armed = false
+	if !cfg.marked() {
+		t.Error("the spare marker is not seen")
+	}
+	cfg.Marker, cfg.Spare = cfg.Spare, cfg.Marker // checkRecovered reads the marker where it was left
+	checkRecovered(t, cfg, Claim{"device", "none"}, false)
 }
 
 // A copy that finds the store damaged keeps the marker: the next start must not take the store for good.

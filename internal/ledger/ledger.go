@@ -1,6 +1,7 @@
 package ledger
 
 import (
+	"cmp"
 	"crypto/cipher"
 	"log/slog"
 	"sync"
@@ -14,9 +15,11 @@ import (
 // Config says where a ledger is and what it takes from outside.
 type Config struct {
 	Path   string           // the bbolt file; its secrets stand beside it in <Path>.key (mode 0600)
+	Key    string           // where they stand, for a copy of the bbolt file alone; "": <Path>.key
 	Now    func() time.Time // nil: time.Now
 	Log    *slog.Logger     // nil: discard
 	Marker string           // path outside the ledger's folder where a failed write leaves a note for the next start; "" none
+	Spare  string           // where it is left if Marker cannot be written, best on yet another disk; "" nowhere
 }
 
 func (cfg Config) withDefaults() Config {
@@ -29,7 +32,7 @@ func (cfg Config) withDefaults() Config {
 	return cfg
 }
 
-func (cfg Config) keyPath() string { return cfg.Path + ".key" }
+func (cfg Config) keyPath() string { return cmp.Or(cfg.Key, cfg.Path+".key") }
 
 // Ledger is an append-only record. Its methods may be called concurrently.
 type Ledger struct {

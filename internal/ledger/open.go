@@ -6,12 +6,14 @@ import (
 	"fmt"
 	"io/fs"
 	"os"
+	"path/filepath"
 	"sync"
 	"time"
 
 	"go.etcd.io/bbolt"
 	berrors "go.etcd.io/bbolt/errors"
 
+	"github.com/certmill/certmill/internal/durable"
 	"github.com/certmill/certmill/internal/ledger/internal/fault"
 )
 
@@ -23,6 +25,9 @@ func Open(cfg Config) (*Ledger, error) { return OpenWithFaults(cfg, fault.Points
 // OpenWithFaults is Open for ledgertest: no package outside this folder can make a fault.Points that does anything.
 func OpenWithFaults(cfg Config, faults fault.Points) (*Ledger, error) {
 	cfg = cfg.withDefaults()
+	if kind, is := NetworkFS(filepath.Dir(cfg.Path)); is { // and goes on: a factory that has run so must not stop for being told
+		cfg.Log.Error("the ledger lies on a network file system: locks and syncs may not hold what they promise; move it", "path", cfg.Path, "kind", kind)
+	}
 	marked := cfg.marked()
 	if marked {
 		cfg.Log.Warn("the last run ended with a failed ledger write: copying and checking the store", "path", cfg.Path, "marker", cfg.Marker)
@@ -181,15 +186,19 @@ func (l *Ledger) storedCheckpoint(v *View) (Checkpoint, error) {
 	return checkpoint, nil
 }
 
-// start makes the ledger ready for its first Update.
+// start makes the ledger ready for its first Update. Who gave the store its name may have died before that was on the disk, so the folder is synced
+// before anything is promised that stands under this name.
 func (l *Ledger) start(marked bool) error {
+	if err := durable.SyncDir(filepath.Dir(l.cfg.Path)); err != nil {
+		return fmt.Errorf("sync the folder of the ledger: %w", err)
+	}
 	boot := Draft{Kind: kindBoot}
 	if marked {
 		if err := l.Check(); err != nil {
 			return fmt.Errorf("ledger %s after a failed write: %w", l.cfg.Path, err)
 		}
 		boot.Payload = []byte("recovered")
-		if err := os.Remove(l.cfg.Marker); err != nil {
+		if err := l.cfg.removeMarkers(); err != nil {
 			return err
 		}
 	}

@@ -13,10 +13,12 @@ import (
 
 	"github.com/certmill/certmill/internal/ledger"
 	"github.com/certmill/certmill/internal/ledger/ledgertest"
+	"github.com/certmill/certmill/internal/testdisk"
 )
 
-// TestMain lets the test binary be the process that is killed, or whose disk is full.
+// TestMain lets the test binary be the process that is killed, or whose disk is full, or that serves disks.
 func TestMain(m *testing.M) {
+	testdisk.ServeIfAsked()
 	if path := os.Getenv("LEDGERTEST_PATH"); path != "" {
 		fmt.Println("end", appendForEver(ledger.Config{Path: path, Marker: path + ".failed"}, os.Getenv("LEDGERTEST_GROWTH") != ""))
 		os.Exit(0)

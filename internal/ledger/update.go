@@ -6,8 +6,6 @@ import (
 
 	"go.etcd.io/bbolt"
 	berrors "go.etcd.io/bbolt/errors"
-
-	"github.com/certmill/certmill/internal/durable"
 )
 
 // Update runs fn once and commits what it appended, all or nothing: one sync, one signed checkpoint. Updates run one after another.
@@ -82,15 +80,17 @@ func (l *Ledger) finish(tx *bbolt.Tx) error {
 	return tx.Commit()
 }
 
-// fail ends the ledger's life as a writer. The marker is best effort: the disk it is on may be the one that failed.
+// Failed says why the ledger takes no more Updates: an error that matches ErrFailed after a write whose outcome is unknown; nil before.
+func (l *Ledger) Failed() error {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.failed
+}
+
+// fail ends the ledger's life as a writer.
 func (l *Ledger) fail(cause error) error {
 	err := fmt.Errorf("%w: %w", ErrFailed, cause)
-	if l.cfg.Marker != "" {
-		text := fmt.Sprintf("%s\n%s\n%s\n", l.cfg.Now().UTC().Format("2006-01-02T15:04:05.000Z07:00"), l.cfg.Path, cause)
-		if err := durable.WriteFile(l.cfg.Marker, []byte(text), 0o600); err != nil {
-			l.cfg.Log.Error("a ledger write failed and its marker could not be left", "marker", l.cfg.Marker, "err", err)
-		}
-	}
+	l.cfg.leaveMarker(cause)
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	l.failed = err

@@ -35,6 +35,7 @@ func (s *Server) Admin() http.Handler {
 		"/cas/{ca}/chain":             {http.MethodGet: read((*call).anyChain)},
 		"/profiles":                   {http.MethodGet: read((*call).profiles)},
 		"/prove":                      {http.MethodPost: serveJSON((*call).prove)},
+		"/store/snapshot":             {http.MethodGet: (*call).snapshot},
 	})
 }
 

@@ -1,0 +1,6 @@
+//go:build !linux
+
+package ledger
+
+// NetworkFS knows nothing here.
+func NetworkFS(string) (kind string, is bool) { return "", false }

@@ -41,6 +41,7 @@ check:
 # Certificates per second beside what the raw token can sign, in one run.
 bench:
 	@.ci/install demo
+	$(GO) test -run '^$$' -bench Token -benchtime 1x -timeout 10m ./hsm
 	$(GO) test -run '^$$' -bench Service -benchtime 1x -timeout 30m ./cmd/certmill
 
 clean:

@@ -9,6 +9,8 @@ import (
 	"net"
 	"os"
 	"slices"
+	"sync"
+	"sync/atomic"
 	"time"
 )
 
@@ -21,12 +23,15 @@ type lane struct {
 	buf    []byte
 	frame  []byte
 	id     uint64
-	good   uint64 // signatures that were verified
-	met    bool   // hello was read
+	met    bool // hello was read
+
+	checking sync.WaitGroup // the share before, while the signer has the next one
+	good     atomic.Uint64  // signatures that were verified
+	lied     chan error     // one that was not
 }
 
 func newLane(m *member, conn net.Conn) *lane {
-	return &lane{token: m.token, member: m, conn: conn, in: bufio.NewReaderSize(conn, 16<<10)}
+	return &lane{token: m.token, member: m, conn: conn, in: bufio.NewReaderSize(conn, 16<<10), lied: make(chan error, 1)}
 }
 
 // errHung says that a call did not come back: its process is killed, others are asked to end.
@@ -37,10 +42,13 @@ func (l *lane) serve(ctx context.Context) error {
 	if err := l.hello(); err != nil {
 		return err
 	}
+	defer l.checking.Wait()
 	for {
 		select {
 		case <-ctx.Done():
 			return nil
+		case err := <-l.lied:
+			return err
 		case s := <-l.token.queue:
 			if s.ctx.Err() != nil {
 				close(s.done)
@@ -48,7 +56,8 @@ func (l *lane) serve(ctx context.Context) error {
 			}
 			err := l.exchange(s)
 			s.last = err
-			close(s.done)
+			l.checking.Wait()
+			l.checking.Go(func() { l.settle(s) })
 			if err != nil {
 				return err
 			}
@@ -68,6 +77,26 @@ func (l *lane) hello() error {
 	}
 	l.met = true
 	return checkHello(typ, body)
+}
+
+// settle verifies what a share got and gives it back, while the signer is at the next one: neither waits for the other. A wrong signature takes the process
+// out of service; its item stays open and is tried elsewhere.
+func (l *lane) settle(s *share) {
+	defer close(s.done)
+	for _, i := range s.fresh {
+		if err := verify(s.public, s.items[i], s.results[i]); err != nil {
+			s.results[i] = nil
+			l.token.wrong.Add(1)
+			s.last = fmt.Errorf("the token lies: %w", err)
+			select {
+			case l.lied <- s.last:
+			default: // it is known
+			}
+			continue
+		}
+		l.token.signatures.Add(1)
+		l.good.Add(1)
+	}
 }
 
 // exchange sends the open items of a share and takes what comes back. An error means that the process is out of service.
@@ -143,17 +172,11 @@ func (l *lane) answer() (answer, error) {
 func (l *lane) take(s *share, i int, r result) error {
 	t := l.token
 	switch {
-	case r.Code == codeDone && s.public != nil:
-		sig := slices.Clone(r.Bytes)
-		if err := verify(s.public, s.items[i], sig); err != nil {
-			t.wrong.Add(1)
-			return fmt.Errorf("the token lies: %w", err)
-		}
-		t.signatures.Add(1)
-		l.good++
-		s.results[i] = sig
 	case r.Code == codeDone:
 		s.results[i] = slices.Clone(r.Bytes)
+		if s.public != nil {
+			s.fresh = append(s.fresh, i)
+		}
 	case r.Code == codeToken:
 		return &failure{Code: r.Code, Text: string(r.Bytes)}
 	default:

@@ -18,6 +18,7 @@ type share struct {
 
 	results [][]byte
 	errs    []error // final ones
+	fresh   []int   // results that are not verified yet
 	last    error   // why the open items have no result yet
 	lost    bool    // the answer to an earlier try never came: it may have been carried out
 	done    chan struct{}
@@ -52,7 +53,7 @@ func (t *Token) run(ctx context.Context, s *share) error {
 	for first := true; len(s.open()) > 0; first = false {
 		try := *s // a lane may keep a share past our patience: it never writes into what we return
 		try.results, try.errs = append([][]byte(nil), s.results...), append([]error(nil), s.errs...)
-		try.done, try.ctx = make(chan struct{}), ctx
+		try.done, try.ctx, try.fresh = make(chan struct{}), ctx, nil
 		if err := t.enqueue(ctx, &try, first); err != nil {
 			return err
 		}

@@ -244,7 +244,7 @@ func over(err error) bool {
 }
 
 // flushEvery is how often a long request's results are sent on, so that an answer is overdue when one signature is.
-const flushEvery = 5 * time.Millisecond
+const flushEvery = 100 * time.Millisecond
 
 // serve answers the requests of one lane.
 func (s *signer) serve(conn net.Conn) error {
@@ -278,7 +278,7 @@ func (s *signer) serve(conn net.Conn) error {
 	}
 }
 
-// answer signs the items of a request and sends what it has every few milliseconds.
+// answer signs the items of a request and sends what it has every now and then.
 func (s *signer) answer(conn net.Conn, r request, out []byte) ([]byte, error) {
 	a := answer{ID: r.ID}
 	last := time.Now()

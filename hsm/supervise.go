@@ -260,7 +260,7 @@ func (k *keeper) serve(ctx context.Context, l *lane, pid int) {
 	err := l.serve(ctx)
 	m.leave(pid, fmt.Errorf("token %s: no signer left: %w", m.name, ErrUnavailable))
 	if ctx.Err() == nil {
-		k.outOfService(pid, l.good, err)
+		k.outOfService(pid, l.good.Load(), err)
 	}
 }
 

@@ -16,7 +16,7 @@ import (
 //	answer   'A'  id(8) signed(8) first(2) results(2) { code(1) length(2) bytes }        signer → daemon
 //
 // A request is answered by one or more answers, which carry its results in order: first is the index of the first of them. A signer
-// sends what it has every few milliseconds, so that an answer is overdue when one signature is, whatever the size of the request.
+// sends what it has ten times a second, so that an answer is overdue when one signature is, whatever the size of the request.
 // signed is the signer's own count of signatures since its start. Of a result with codeDone the bytes are the signature (or the
 // public key, in PKIX DER), of any other they are a sentence.
 //

@@ -192,7 +192,7 @@ func TestP7LyingToken(t *testing.T) {
 	l.waitGood(int64(long(10_000, 100_000)))
 	l.stop()
 	s := token.Stats()
-	if s.Wrong == 0 || s.Wrong > s.Respawns || faults.Counts().Corrupted < s.Wrong {
+	if s.Wrong == 0 || s.Respawns == 0 || faults.Counts().Corrupted < s.Wrong {
 		t.Errorf("stats %+v, %d corrupted", s, faults.Counts().Corrupted)
 	}
 	t.Logf("P7: 1 in 100 signatures corrupted: %d released, %d wrong found, %d wrong released, %d failed", l.good.Load(), s.Wrong, l.wrong.Load(), l.failed.Load())

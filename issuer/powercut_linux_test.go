@@ -34,7 +34,7 @@ type shift struct {
 // newShift makes a ledger on the disk, a plant in it, and works three runs: the second begins with the copy that follows a failed write.
 func newShift(t *testing.T, disk *testdisk.Disk) *shift {
 	s := &shift{disk: disk}
-	cfg := ledger.Config{Path: filepath.Join(disk.Dir, "ledger.db"), Marker: filepath.Join(t.TempDir(), "failed")}
+	cfg := ledger.Config{Path: filepath.Join(disk.Dir, "ledger.db"), Marker: filepath.Join(t.TempDir(), "failed"), Now: new(testClock).now} // its first entry is not of today
 	if err := ledger.Create(cfg, ledgertest.Name); err != nil {
 		t.Fatal(err)
 	}

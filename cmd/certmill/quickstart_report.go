@@ -2,6 +2,7 @@ package main
 
 import (
 	"fmt"
+	"os"
 	"path/filepath"
 	"strings"
 	"time"
@@ -114,10 +115,19 @@ func (t *teller) device(d deviceInfo, steps string) {
 
 // next says what to type now. Every command has been run by a test as it is printed.
 func (t *teller) next(r *report) {
+	self := ownName()
 	mqttListen, httpListen := r.Simulator.MQTT, strings.TrimPrefix(r.Simulator.Endpoint, "http://")
 	device := r.Dir + "/devices/" + r.Devices[0].DeviceID
-	t.e.talk("Next   certmill serve -c %s/certmill.yaml        the factory goes on", r.Dir)
+	t.e.talk("Next   %s serve -c %s/certmill.yaml        the factory goes on", self, r.Dir)
 	t.e.talk("       openssl verify -x509_strict -CAfile %s/ca/root.pem -untrusted %s/ca/issuing.pem %s/cert.pem", r.Dir, r.Dir, device)
-	t.e.talk("       certmill simulate aws --dir %s/aws --listen %s --mqtt %s &", r.Dir, httpListen, mqttListen)
-	t.e.talk("       certmill aws plan --detailed-exitcode -c %s/certmill.yaml", r.Dir)
+	t.e.talk("       %s simulate aws --dir %s/aws --listen %s --mqtt %s &", self, r.Dir, httpListen, mqttListen)
+	t.e.talk("       %s aws plan --detailed-exitcode -c %s/certmill.yaml", self, r.Dir)
+}
+
+// ownName is how this program was called, so that what is printed can be typed: bin/certmill after make demo.
+func ownName() string {
+	if strings.Contains(os.Args[0], "/") && filepath.Base(os.Args[0]) == "certmill" {
+		return os.Args[0]
+	}
+	return "certmill"
 }

@@ -211,7 +211,7 @@ func (p *plant) serverConfig() server.Config {
 	}
 }
 
-// tokenNotes is what the gate found and let pass: warnings, what a token does not report, and waivers with their reasons.
+// tokenNotes is what the gate found and let pass: warnings, and waivers with their reasons.
 func tokenNotes(t *hsm.Token) (notes []string) {
 	for _, r := range t.Reports() {
 		if r == nil {
@@ -219,6 +219,9 @@ func tokenNotes(t *hsm.Token) (notes []string) {
 		}
 		for _, k := range r.Keys {
 			for _, f := range k.Findings {
+				if f.Level == hsm.LevelUnknown { // hsm keys and hsm doctor say so
+					continue
+				}
 				note := fmt.Sprintf("%s %s: %s %s", f.Level, k.Label, f.Attribute, f.Text)
 				if f.Reason != "" {
 					note += " (" + f.Reason + ")"

@@ -14,6 +14,7 @@ import (
 	"strings"
 	"syscall"
 
+	"golang.org/x/sys/unix"
 	"golang.org/x/term"
 )
 
@@ -85,6 +86,10 @@ func promptPIN(prompt string) (string, error) {
 	if err != nil {
 		return "", fmt.Errorf("PIN prompt: %w", err)
 	}
+	defer term.Restore(int(tty.Fd()), before)
+	if err := noEcho(int(tty.Fd())); err != nil { // before the prompt is seen: what is typed ahead must not show
+		return "", fmt.Errorf("PIN prompt: %w", err)
+	}
 	interrupt, done := make(chan os.Signal, 1), make(chan struct{})
 	signal.Notify(interrupt, os.Interrupt)
 	defer signal.Ignore(os.Interrupt) // from then on Ctrl-C is for the daemon alone
@@ -104,4 +109,13 @@ func promptPIN(prompt string) (string, error) {
 		err = errors.New("PIN prompt: nothing was typed")
 	}
 	return string(b), err
+}
+
+func noEcho(fd int) error {
+	t, err := unix.IoctlGetTermios(fd, unix.TCGETS)
+	if err != nil {
+		return err
+	}
+	t.Lflag &^= unix.ECHO
+	return unix.IoctlSetTermios(fd, unix.TCSETS, t)
 }

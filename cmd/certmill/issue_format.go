@@ -7,6 +7,7 @@ import (
 	"crypto/x509"
 	"encoding/pem"
 	"errors"
+	"io"
 	"os"
 	"path/filepath"
 	"slices"
@@ -104,17 +105,24 @@ func (e *env) askPassword() (string, error) {
 	if !ok || !term.IsTerminal(int(terminal.Fd())) {
 		return "", fail(exitUsage, "name a file with --password-file", "there is no terminal to ask for the password")
 	}
+	before, err := term.MakeRaw(int(terminal.Fd())) // before the first prompt is seen: what is typed ahead must not show
+	if err != nil {
+		return "", err
+	}
+	defer term.Restore(int(terminal.Fd()), before)
+	t := term.NewTerminal(struct {
+		io.Reader
+		io.Writer
+	}{terminal, e.stderr}, "")
 	var said [2]string
 	for i, prompt := range []string{"password of the PKCS#12 file: ", "the same again: "} {
-		if _, err := e.stderr.Write([]byte(prompt)); err != nil {
-			return "", err
+		said[i], err = t.ReadPassword(prompt)
+		if errors.Is(err, io.EOF) { // Ctrl-C or Ctrl-D
+			return "", fail(exitInterrupted, "run it again", "no password was typed")
 		}
-		b, err := term.ReadPassword(int(terminal.Fd()))
-		e.talk("")
 		if err != nil {
 			return "", err
 		}
-		said[i] = string(b)
 	}
 	if said[0] != said[1] || said[0] == "" {
 		return "", fail(exitUsage, "run it again", "the two passwords differ, or are empty")

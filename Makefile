@@ -2,9 +2,11 @@
 GO         ?= go
 BIN        := bin
 STATICCHECK := honnef.co/go/tools/cmd/staticcheck@v0.8.2
+ZLINT      := github.com/zmap/zlint/v3/cmd/zlint@v3.7.3
+export PATH := $(CURDIR)/$(BIN)/tools:$(PATH)
 PACKAGES   := ./...
 
-.PHONY: build demo test test-long check scorecard bench clean
+.PHONY: build demo test test-long tools check scorecard bench clean
 
 build:
 	@.ci/install demo
@@ -15,20 +17,22 @@ demo: build
 	$(BIN)/certmill quickstart --dir demo
 
 # All tests, in 12 minutes or less on 2 cores.
-test:
-	@.ci/install test
+test: tools
 	@$(MAKE) --no-print-directory check
 	$(GO) build -o $(BIN)/ ./cmd/...
 	$(GO) test -timeout 11m $(PACKAGES)
 
 # The full counts, and the race detector over everything.
-test-long:
-	@.ci/install test
+test-long: tools
 	CERTMILL_TEST_LONG=1 $(GO) test -race -timeout 120m $(PACKAGES)
 
-# What the scorecard in README.md quotes.
-scorecard:
+# What the tests need: Debian packages, and zlint's own command.
+tools:
 	@.ci/install test
+	@test -x $(BIN)/tools/zlint || { echo "certmill: installing $(ZLINT) into $(BIN)/tools"; GOBIN=$(CURDIR)/$(BIN)/tools $(GO) install $(ZLINT); }
+
+# What the scorecard in README.md quotes.
+scorecard: tools
 	@.ci/scorecard
 
 # Form, vet, staticcheck and the import rules.

@@ -2,7 +2,6 @@ package main
 
 import (
 	"fmt"
-	"math/rand/v2"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -25,23 +24,7 @@ func TestBulkFilesKilled(t *testing.T) {
 	p.run("keygen", "--csr", "--count", fmt.Sprint(devices), "--pattern", "F:%03d", "--out", path("keys"))
 	args := []string{"issue", "-c", filepath.Join(p.dir, "stations/line-1/station.yaml"), "--order", order, "--in", path("keys/devices.jsonl"), "--out", path("out.jsonl"),
 		"--resume", "--format", "p12", "--keys", path("keys"), "--password-file", path("pass"), "--files", path("files"), "--qr", "svg"}
-	kills := 0
-	for code := -1; code != exitDone; {
-		c := command(t, args...)
-		log := &lockedBuffer{}
-		c.Stderr = log
-		if err := c.Start(); err != nil {
-			t.Fatal(err)
-		}
-		timer := time.AfterFunc(time.Duration(30+rand.IntN(100+200*kills))*time.Millisecond, func() { c.Process.Kill() })
-		c.Wait()
-		timer.Stop()
-		if code = c.ProcessState.ExitCode(); code == -1 {
-			kills++
-		} else if code != exitDone {
-			t.Fatalf("exit %d\n%s", code, log)
-		}
-	}
+	kills := killing{within: 130 * time.Millisecond, later: 200 * time.Millisecond}.run(t, args...)
 	checkCountOf(t, path("out.jsonl"), devices)
 	for _, ending := range []string{".p12", ".svg"} {
 		if n := len(glob(t, path("files/F%3A*"+ending))); n != devices {

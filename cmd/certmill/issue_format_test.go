@@ -2,7 +2,6 @@ package main
 
 import (
 	"fmt"
-	"math/rand/v2"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -99,25 +98,7 @@ grep -q '<svg' FORM-1.svg`
 // killUntilDone runs certmill and kills it, later each time, until it is done or has written the file that it writes last.
 func killUntilDone(t *testing.T, last string, args ...string) (kills int) {
 	t.Helper()
-	for ; ; kills++ {
-		c := command(t, args...)
-		log := &lockedBuffer{}
-		c.Stderr = log
-		if err := c.Start(); err != nil {
-			t.Fatal(err)
-		}
-		timer := time.AfterFunc(time.Duration(10+rand.IntN(20+10*kills))*time.Millisecond, func() { c.Process.Kill() })
-		c.Wait()
-		timer.Stop()
-		switch code := c.ProcessState.ExitCode(); {
-		case code == exitDone, exists(last):
-			return kills
-		case code != -1:
-			t.Fatalf("certmill %s: exit %d\n%s", strings.Join(args, " "), code, log)
-		case kills > 200:
-			t.Fatalf("certmill %s: killed %d times and not done", strings.Join(args, " "), kills)
-		}
-	}
+	return killing{within: 30 * time.Millisecond, later: 10 * time.Millisecond, ends: func(code int, _ string) bool { return code == exitDone || exists(last) }}.run(t, args...)
 }
 
 // What is wrong at the station's side is found before the order is debited: there is no service behind this station.yaml.

@@ -4,7 +4,6 @@ import (
 	"bufio"
 	"encoding/json"
 	"fmt"
-	"math/rand/v2"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -28,29 +27,7 @@ func TestBulkKilledAndResumed(t *testing.T) {
 	bad := writeRequests(t, in, devices)
 	args := []string{"issue", "-c", filepath.Join(p.dir, "stations/line-1/station.yaml"), "--order", order,
 		"--in", in, "--out", out, "--rejects", rejects, "--resume"}
-	kills := 0
-	for code := -1; code != exitPartly; {
-		c := command(t, args...)
-		log := &lockedBuffer{}
-		c.Stderr = log
-		if err := c.Start(); err != nil {
-			t.Fatal(err)
-		}
-		// The longer it takes, the later the kill: on a busy machine a start alone takes more than the first limits.
-		timer := time.AfterFunc(time.Duration(15+rand.IntN(70+10*kills))*time.Millisecond, func() { c.Process.Kill() })
-		c.Wait()
-		timer.Stop()
-		switch code = c.ProcessState.ExitCode(); code {
-		case -1:
-			kills++
-		case exitPartly:
-		default:
-			t.Fatalf("exit %d\n%s", code, log)
-		}
-		if kills > 500 {
-			t.Fatal("500 kills and not done: it does not resume")
-		}
-	}
+	kills := killing{within: 85 * time.Millisecond, later: 10 * time.Millisecond, ends: func(code int, _ string) bool { return code == exitPartly }}.run(t, args...)
 	checkAnswers(t, out, devices, bad)
 	checkRejects(t, rejects, bad)
 	t.Logf("%d devices, %d refused, %d kills", devices, len(bad), kills)

@@ -6,7 +6,6 @@ import (
 	"encoding/json"
 	"encoding/pem"
 	"fmt"
-	"math/rand/v2"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -30,24 +29,7 @@ func TestKeygenBulkKilled(t *testing.T) {
 	list := filepath.Join(dir, "devices.jsonl")
 	args := []string{"keygen", "--csr", "--count", fmt.Sprint(devices), "--pattern", "KEY-%04d", "--first", "7", "--out", dir, "--resume"}
 	before := make(map[string]string)
-	kills := 0
-	for code := -1; code != exitDone; {
-		c := command(t, args...)
-		log := &lockedBuffer{}
-		c.Stderr = log
-		if err := c.Start(); err != nil {
-			t.Fatal(err)
-		}
-		timer := time.AfterFunc(time.Duration(15+rand.IntN(50+10*kills))*time.Millisecond, func() { c.Process.Kill() })
-		c.Wait()
-		timer.Stop()
-		if code = c.ProcessState.ExitCode(); code == -1 {
-			kills++
-		} else if code != exitDone {
-			t.Fatalf("exit %d\n%s", code, log)
-		}
-		wantSameKeys(t, dir, before)
-	}
+	kills := killing{within: 65 * time.Millisecond, later: 10 * time.Millisecond, each: func() { wantSameKeys(t, dir, before) }}.run(t, args...)
 	if len(before) != devices {
 		t.Errorf("%d keys, want %d", len(before), devices)
 	}

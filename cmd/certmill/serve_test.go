@@ -4,7 +4,6 @@ import (
 	"bytes"
 	"context"
 	"io/fs"
-	"math/rand/v2"
 	"net"
 	"os"
 	"os/exec"
@@ -134,25 +133,9 @@ func TestKilledCommands(t *testing.T) {
 		if role := strings.TrimSuffix(filepath.Base(strings.Fields(args)[2]), ".yaml"); strings.HasPrefix(args, "ceremony") {
 			p.run("ceremony", "new", role, "-f", dir+"/ca/"+role+".yaml")
 		}
-		for kills := 0; ; kills++ {
-			c, talk := command(t, strings.Fields(args)...), &lockedBuffer{}
-			c.Stdout, c.Stderr = talk, talk
-			if err := c.Start(); err != nil {
-				t.Fatal(err)
-			}
-			if kills < 5 {
-				timer := time.AfterFunc(time.Duration(20+rand.IntN(120))*time.Millisecond, func() { c.Process.Kill() })
-				defer timer.Stop()
-			}
-			c.Wait()
-			code := c.ProcessState.ExitCode()
-			if whole := code == exitUsage && strings.Contains(talk.String(), "holds a certmill.yaml already"); code == exitDone || whole {
-				break
-			}
-			if code != -1 {
-				t.Fatalf("%s, after %d kills: exit %d\n%s", args, kills, code, talk)
-			}
-		}
+		killing{within: 140 * time.Millisecond, most: 5, ends: func(code int, talk string) bool {
+			return code == exitDone || code == exitUsage && strings.Contains(talk, "holds a certmill.yaml already")
+		}}.run(t, strings.Fields(args)...)
 	}
 	p.load()
 	cas, stations := p.run("ca", "list", "-o", "jsonl"), p.run("station", "list", "-o", "jsonl")

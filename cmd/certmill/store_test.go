@@ -241,22 +241,7 @@ func TestStoreKilled(t *testing.T) {
 // killAgain kills a command eight times, then lets it end. What it makes may be there after a kill; then it is done.
 func killAgain(t *testing.T, args string, done func() bool) {
 	t.Helper()
-	for kills := 0; ; kills++ {
-		c, talk := command(t, strings.Fields(args)...), &lockedBuffer{}
-		c.Stdout, c.Stderr = talk, talk
-		if err := c.Start(); err != nil {
-			t.Fatal(err)
-		}
-		if kills < 8 {
-			timer := time.AfterFunc(time.Duration(rand.IntN(80))*time.Millisecond, func() { c.Process.Kill() })
-			defer timer.Stop()
-		}
-		c.Wait()
-		switch code := c.ProcessState.ExitCode(); {
-		case code == exitDone && (kills >= 8 || done()), code == exitUsage && done():
-			return
-		case code != -1 && code != exitDone:
-			t.Fatalf("%s, after %d kills: exit %d\n%s", args, kills, code, talk)
-		}
-	}
+	killing{within: 80 * time.Millisecond, most: 8, ends: func(code int, _ string) bool {
+		return (code == exitDone || code == exitUsage) && done()
+	}}.run(t, strings.Fields(args)...)
 }

@@ -291,7 +291,11 @@ func (k *nursery) runDoctor() error {
 			if f == nil || f.final() || k.doctor.tried {
 				break
 			}
-			time.Sleep(300 * time.Millisecond) // a sibling may be starting: SoftHSM then says that there is no token
+			select {
+			case <-k.gone:
+				return nil
+			case <-time.After(300 * time.Millisecond): // a sibling may be starting: SoftHSM then says that there is no token
+			}
 			f = k.spawn()
 		}
 		if f != nil {

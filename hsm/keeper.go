@@ -193,19 +193,21 @@ func (k *nursery) spawn() *failure {
 		k.ended <- pid
 	}()
 	ready, f := k.introduce(c.talk)
+	if f == nil {
+		f = asFailureOrNil(k.handOver(pid, ready, lanes))
+	}
 	if f != nil {
 		c.retire(errors.Is(f.cause, os.ErrDeadlineExceeded))
-		return f
 	}
-	return asFailureOrNil(k.handOver(pid, ready, lanes))
+	return f
 }
 
 // handOver gives the daemon the lanes of a signer, and what it found.
 func (k *nursery) handOver(pid int, ready *TokenReport, lanes []*os.File) error {
-	k.want, k.start.Measured = ready.Processes, &ready.Measured
 	if ready.Lanes < 1 || ready.Lanes > len(lanes) {
 		return errProtocol
 	}
+	k.want, k.start.Measured = ready.Processes, &ready.Measured
 	if err := send(k.control, report{PID: pid, Ready: ready}, nil); err != nil {
 		return err
 	}
@@ -278,18 +280,15 @@ func (k *nursery) permit(a asks) (pinMemory, *failure) {
 			return m, f
 		}
 	}
-	if k.start.PINMemory == "" {
-		if !a.Flags.clean() && (a.Flags.Locked || a.Flags.FinalTry) {
-			return pinMemory{}, &failure{Code: codePIN, Text: pinMemory{}.mayTry(a.Serial, k.source, a.Flags).Error()}
-		}
-		return pinMemory{}, nil
-	}
 	m, err := readPINMemory(k.start.PINMemory)
-	if err != nil {
-		return m, &failure{Code: codePIN, Text: err.Error()}
+	if err == nil {
+		err = m.mayTry(a.Serial, k.source, a.Flags)
 	}
-	if err := m.mayTry(a.Serial, k.source, a.Flags); err != nil {
+	if err != nil {
 		return pinMemory{}, &failure{Code: codePIN, Text: err.Error()}
+	}
+	if k.start.PINMemory == "" {
+		return pinMemory{}, nil
 	}
 	m = pinMemory{State: pinTrying, Token: a.Serial, Source: k.source, At: time.Now().UTC()}
 	if err := m.write(k.start.PINMemory); err != nil {

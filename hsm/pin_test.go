@@ -2,9 +2,11 @@ package hsm_test
 
 import (
 	"errors"
+	"fmt"
 	"os"
 	"path/filepath"
 	"strings"
+	"sync"
 	"syscall"
 	"testing"
 	"time"
@@ -150,6 +152,51 @@ func TestCrashDuringLogin(t *testing.T) {
 		}
 		token.Close()
 	}
+}
+
+// Two services, or one and a doctor, share a PIN memory: the second does not try before it is known what became of the first one's try.
+func TestTwoKeepersOneWrongPIN(t *testing.T) {
+	cfg, faults := newRememberedKey(t)
+	replacePIN(t, cfg, "not the one")
+	faults.Delay(hsmtest.Login, 200*time.Millisecond)
+	var both sync.WaitGroup
+	for range 2 {
+		both.Go(func() {
+			if _, err := hsm.Open(t.Context(), cfg); !errors.Is(err, hsm.ErrPIN) {
+				t.Errorf("error %v, want ErrPIN", err)
+			}
+		})
+	}
+	both.Wait()
+	if c := faults.Counts(); c.WrongPINs != 1 {
+		t.Errorf("two keepers tried a wrong PIN %d times", c.WrongPINs)
+	}
+}
+
+// A keeper that is killed does not take its signer along in the middle of a login: SoftHSM, which rewrites the token's file at each, would leave a token
+// that nobody finds again.
+func TestLoginOutlivesItsKeeper(t *testing.T) {
+	cfg, faults := newRememberedKey(t)
+	cfg.Signers = 1
+	faults.Delay(hsmtest.Login, time.Second)
+	token := hsm.Start(t.Context(), cfg)
+	defer token.Close()
+	wait(t, "the login", func() bool { return faults.Counts().Calls[hsmtest.Login] == 1 })
+	keeper := children(t, os.Getpid())[0]
+	signer := children(t, keeper)[0]
+	kill(t, keeper)
+	wait(t, "its end", func() bool { return !runs(keeper) })
+	<-time.After(50 * time.Millisecond) // a signal would have come by now
+	if !runs(signer) {
+		t.Fatal("the signer was killed while it logged in")
+	}
+	wait(t, "the signer's own end", func() bool { return !runs(signer) })
+}
+
+// runs reports whether a process has not ended.
+func runs(pid int) bool {
+	stat, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", pid))
+	return err == nil && !strings.Contains(string(stat), ") Z ")
 }
 
 // A login that fails for the token's sake says nothing of the PIN.

@@ -71,8 +71,11 @@ func (m pinMemory) mayTry(token string, source pinSource, flags pinFlags) error 
 	return nil
 }
 
-// readPINMemory reads the file; a missing one remembers nothing.
+// readPINMemory reads the file; a missing one, and "", remember nothing.
 func readPINMemory(path string) (m pinMemory, err error) {
+	if path == "" {
+		return m, nil
+	}
 	data, err := os.ReadFile(path)
 	if errors.Is(err, fs.ErrNotExist) {
 		return m, nil
